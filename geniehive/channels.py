@@ -1,0 +1,67 @@
+"""gRPC channels and servers, configured alike on both sides of every link.
+
+Found by measuring: a stopped peer is noticed within seconds only if `grpc.http2.ping_timeout_ms` is set beside the
+keepalive options, on both sides; and a storm of connecting peers is refused unless the limits of pending requests are
+raised.
+"""
+
+from collections.abc import Sequence
+
+import grpc
+
+from geniehive.kit import address
+from geniehive.kit.errors import UserError
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+
+# What callers prove themselves with; see credential.proto.
+NODE_KEY = "x-geniehive-node-key"
+CLIENT_KEY_ID = "x-geniehive-client-key-id"
+
+_COMMON: list[tuple[str, int]] = [
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_timeout_ms", 2000),
+    ("grpc.http2.ping_timeout_ms", 2000),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+CLIENT_OPTIONS: list[tuple[str, int]] = [
+    *_COMMON,
+    ("grpc.keepalive_time_ms", 5000),
+    ("grpc.keepalive_permit_without_calls", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 3000),
+    # Channels to one address must not share a connection: a stopped peer would take them all along.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+SERVER_OPTIONS: list[tuple[str, int]] = [
+    *_COMMON,
+    ("grpc.keepalive_time_ms", 10000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 200_000),
+    # Two controls on one port would each get half of the streams.
+    ("grpc.so_reuseport", 0),
+]
+
+
+def check_plain(target: str) -> None:
+    """UserError unless `target` may be reached without TLS: loopback only, since keys would travel readable."""
+    host, _ = address.split(target)
+    if not address.is_loopback(host):
+        raise UserError(f"{target} is not on this machine, and links off loopback need TLS, which this version has not")
+
+
+def aio_channel(target: str, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:
+    """A channel to control. UserError if `target` is not on loopback."""
+    check_plain(target)
+    return grpc.aio.insecure_channel(target, options=[*CLIENT_OPTIONS, *options])
+
+
+def sync_channel(target: str, options: Sequence[tuple[str, int]] = ()) -> grpc.Channel:
+    """As `aio_channel`, for synchronous callers."""
+    check_plain(target)
+    return grpc.insecure_channel(target, options=[*CLIENT_OPTIONS, *options])

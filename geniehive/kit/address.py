@@ -1,0 +1,39 @@
+"""Addresses to listen on and to reach, as "HOST:PORT"."""
+
+import ipaddress
+import socket
+
+from geniehive.kit.errors import UserError
+
+
+def split(address: str, default_port: int | None = None) -> tuple[str, int]:
+    """ "127.0.0.1:8800" or "[::1]:8800" -> host, port. UserError if it is neither."""
+    host, colon, port = address.rpartition(":")
+    if not colon and default_port is not None:
+        host, port = address, str(default_port)
+    bare = host.strip("[]")
+    if not bare or not port.isdecimal() or int(port) > 65535 or (":" in bare and not host.startswith("[")):
+        raise UserError(f'{address!r} is no address; write "HOST:PORT", such as 127.0.0.1:8800 or [::1]:8800')
+    return bare, int(port)
+
+
+def join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine and nothing else can reach it. Names other than localhost are not."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A port that nothing listens on now. Another process may still be faster."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,149 @@
+"""YAML, environment and flags into validated settings.
+
+Settings are frozen `Settings` structs, nested where YAML nests; each daemon has one such tree in its `settings`
+module. Three sources, later ones winning: the YAML file; environment variables `PREFIX__KEY__SUBKEY`; flags
+`--set key.subkey=VALUE`. Values of the last two are read as YAML, so that numbers, lists and objects can be given.
+Every unknown key and every wrong type is an error that names the source, the key and what is allowed.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import msgspec
+import yaml
+
+from geniehive.kit.errors import UserError
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all settings."""
+
+
+class ConfigError(UserError):
+    """Settings that can't be used. The text names source, key and what is allowed."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(
+    cls: type[S],
+    *,
+    prefix: str,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Sequence[str] = (),
+) -> S:
+    """Settings of type `cls`. ConfigError says what is wrong and where.
+
+    prefix: of the environment variables, such as "GENIEHIVE_CONTROL".
+    overrides: "key.subkey=VALUE", as `--set` takes them.
+    """
+    merged: dict[str, Any] = {}
+    if file is not None:
+        tree = _read(file)
+        _check(cls, tree, str(file))
+        merged = tree
+    for source, path, text in [*_from_environment(prefix, environment or {}), *_from_flags(overrides)]:
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{source}: {text!r} is not valid YAML: {_one_line(error)}") from error
+        piece: Any = value
+        for key in reversed(path):
+            piece = {key: piece}
+        _check(cls, piece, source)
+        _merge(merged, piece)
+    return _convert(cls, merged, "the settings together")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        text = file.expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the configuration {file}: {error}") from error
+    try:
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file} is not valid YAML: {_one_line(error)}") from error
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{file}: expected keys with values, got a {type(tree).__name__}")
+    return tree
+
+
+def _from_environment(prefix: str, environment: Mapping[str, str]) -> list[tuple[str, list[str], str]]:
+    start = prefix + "__"
+    return [
+        (f"environment variable {name}", name[len(start) :].lower().split("__"), value)
+        for name, value in sorted(environment.items())
+        if name.startswith(start)
+    ]
+
+
+def _from_flags(overrides: Sequence[str]) -> list[tuple[str, list[str], str]]:
+    found = []
+    for override in overrides:
+        path, equals, text = override.partition("=")
+        if not equals or not path:
+            raise ConfigError(f"--set {override}: expected KEY=VALUE, such as --set listen=127.0.0.1:8800")
+        found.append((f"--set {override}", path.split("."), text))
+    return found
+
+
+def _merge(into: dict[str, Any], piece: Mapping[str, Any]) -> None:
+    for key, value in piece.items():
+        held = into.get(key)
+        if isinstance(value, dict) and isinstance(held, dict):
+            _merge(held, value)
+        else:
+            into[key] = value
+
+
+def _check(cls: type[Settings], tree: Any, source: str) -> None:
+    """Checks one source by itself, so that the error can name it."""
+    _known_keys(cls, tree, source, "")
+    try:
+        _convert(cls, tree, source)
+    except ConfigError as error:
+        # A required key may still come from another source.
+        if "missing required field" not in str(error):
+            raise
+
+
+def _known_keys(kind: Any, tree: Any, source: str, path: str) -> None:
+    struct = _struct_in(kind)
+    if struct is not None and isinstance(tree, dict):
+        fields = {f.encode_name: f.type for f in msgspec.structs.fields(struct)}
+        for key, value in tree.items():
+            here = f"{path}.{key}" if path else str(key)
+            if key not in fields:
+                where = f"in {path}" if path else "at the top"
+                raise ConfigError(f"{source}: unknown key {here!r}; allowed {where}: {', '.join(sorted(fields))}")
+            _known_keys(fields[key], value, source, here)
+    elif isinstance(tree, list):
+        for inner in get_args(kind):
+            for index, value in enumerate(tree):
+                _known_keys(inner, value, source, f"{path}[{index}]")
+
+
+def _struct_in(kind: Any) -> type[msgspec.Struct] | None:
+    for candidate in (kind, *get_args(kind)):
+        if isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
+            return candidate
+    return None
+
+
+def _convert(cls: type[S], tree: Any, source: str) -> S:
+    try:
+        return msgspec.convert(tree, cls)
+    except msgspec.ValidationError as error:
+        text, _, at = str(error).partition(" - at `$")
+        key = at.rstrip("`").lstrip(".")
+        raise ConfigError(f"{source}: {key + ': ' if key else ''}{text[0].lower() + text[1:]}") from error
+
+
+def _one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,337 @@
+"""The nouns that control, nodes and gateways share, as plain frozen values.
+
+They mirror the messages of geniehive.v1 (registry, load, routing, credential), whose comments are the specification;
+`geniehive.convert` translates. Enums have the contract's numbers. None means "not known" or "not set", never zero.
+Times are seconds since the epoch, for people only.
+"""
+
+from enum import IntEnum
+
+import msgspec
+
+from geniehive.rules.operations import Ability, Operation
+
+
+class Health(IntEnum):
+    UNKNOWN = 0
+    HEALTHY = 1
+    DEGRADED = 2
+    UNHEALTHY = 3
+
+
+class Availability(IntEnum):
+    UNKNOWN = 0
+    AVAILABLE = 1
+    BUSY = 2
+    DRAINING = 3
+    PAUSED = 4
+    OFFLINE = 5
+    QUARANTINED = 6
+
+
+class Reason(IntEnum):
+    """What led to a condition."""
+
+    UNSPECIFIED = 0
+    ENGINE = 1
+    PROBE = 2
+    OUTCOMES = 3
+    UNREACHABLE = 4
+    STREAM_CLOSED = 5
+    LEASE_EXPIRED = 6
+    PRESUMED = 7
+    OPERATOR = 8
+    OWNER = 9
+    NOT_IDLE = 10
+    ON_BATTERY = 11
+    MEMORY = 12
+    STOPPING = 13
+
+
+class LoadState(IntEnum):
+    UNKNOWN = 0
+    UNLOADED = 1
+    LOADING = 2
+    LOADED = 3
+    SLEEPING = 4
+    FAILED = 5
+
+
+class NameKind(IntEnum):
+    UNSPECIFIED = 0
+    ALIAS = 1
+    ASSET = 2
+    SERVICE = 3
+    ROLE = 4
+
+
+class Strategy(IntEnum):
+    UNSPECIFIED = 0
+    SOONEST = 1
+    SCORED = 2
+    LOADED_FIRST = 3
+    LEAST_LOADED = 4
+    ROUND_ROBIN = 5
+
+
+class Gate(IntEnum):
+    UNSPECIFIED = 0
+    OPERATION = 1
+    HEALTH = 2
+    ACCEPT_REQUESTS = 3
+    AVAILABILITY = 4
+    HOSTED = 5
+    TRUST_TIER = 6
+    DEVICE_CLASS = 7
+    WORKLOAD_CLASS = 8
+    MIN_CONTEXT = 9
+    ABILITIES = 10
+    REQUIRE_LOADED = 11
+
+
+class Scope(IntEnum):
+    INFER = 1
+    READ = 2
+    OPERATE = 3
+    ADMIN = 4
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A frozen value; equal when its fields are."""
+
+
+class Condition(Value, frozen=True, kw_only=True):
+    health: Health = Health.UNKNOWN
+    availability: Availability = Availability.UNKNOWN
+    reason: Reason = Reason.UNSPECIFIED
+    detail: str = ""
+    since: float | None = None
+
+
+class Gpu(Value, frozen=True, kw_only=True):
+    index: int = 0
+    name: str = ""
+    memory_bytes: int | None = None
+    unified_memory: bool = False
+
+
+class Machine(Value, frozen=True, kw_only=True):
+    os: str = ""
+    architecture: str = ""
+    cpu_model: str = ""
+    cpu_threads: int | None = None
+    memory_bytes: int | None = None
+    disk_bytes: int | None = None
+    gpus: tuple[Gpu, ...] = ()
+
+
+class Host(Value, frozen=True, kw_only=True):
+    host_id: str
+    display_name: str = ""
+    labels: dict[str, str] = {}
+    trust_tier: str = ""
+    device_class: str = ""
+    workload_classes: tuple[str, ...] = ()
+    machine: Machine = Machine()
+    condition: Condition = Condition()
+
+
+class Way(Value, frozen=True, kw_only=True):
+    """Straight to the engine at `direct_url`, or, where that is None, through the host's relay."""
+
+    direct_url: str | None = None
+    same_host_only: bool = False
+    reason: str = ""
+
+
+class Asset(Value, frozen=True, kw_only=True):
+    """A model as one service offers it. `operations` empty: the service's."""
+
+    asset_id: str
+    upstream_name: str
+    operations: tuple[Operation, ...] = ()
+    abilities: tuple[Ability, ...] = ()
+    lacking_abilities: tuple[Ability, ...] = ()
+    context_tokens: int | None = None
+    max_context_tokens: int | None = None
+    family: str = ""
+    quantization: str = ""
+    digest: str = ""
+    parameter_count: int | None = None
+    size_bytes: int | None = None
+    load_state: LoadState = LoadState.UNKNOWN
+    slots: int | None = None
+
+
+class Service(Value, frozen=True, kw_only=True):
+    """One engine or provider on a host; `service` is "host/service"."""
+
+    service: str
+    runtime: str = ""
+    runtime_version: str = ""
+    labels: dict[str, str] = {}
+    operations: tuple[Operation, ...] = ()
+    assets: tuple[Asset, ...] = ()
+    omitted_asset_count: int = 0
+    ways: tuple[Way, ...] = ()
+    slots: int | None = None
+    concurrency_limit: int | None = None
+    accept_requests: bool | None = None
+    hosted: bool = False
+    demo: bool = False
+    can_load: bool = False
+    can_unload: bool = False
+    loads_on_request: bool = False
+    condition: Condition = Condition()
+
+    def operations_of(self, asset: Asset) -> tuple[Operation, ...]:
+        return asset.operations or self.operations
+
+
+class Relay(Value, frozen=True, kw_only=True):
+    """Where gateways reach a host's relay. `token` is a secret: never log or list it."""
+
+    host_id: str
+    base_urls: tuple[str, ...] = ()
+    token: str | None = None
+
+
+class Inventory(Value, frozen=True, kw_only=True):
+    """Everything a node offers. Replaces what it offered before."""
+
+    revision: int
+    host: Host
+    services: tuple[Service, ...] = ()
+    relay: Relay | None = None
+
+
+class AssetLoad(Value, frozen=True, kw_only=True):
+    upstream_name: str
+    running: int | None = None
+    queued: int | None = None
+    memory_bytes: int | None = None
+    idle_seconds: float | None = None
+
+
+class ServiceLoad(Value, frozen=True, kw_only=True):
+    service: str
+    age_seconds: float | None = None
+    running: int | None = None
+    queued: int | None = None
+    relayed: int | None = None
+    tokens_per_second: float | None = None
+    cache_used_fraction: float | None = None
+    latency_p50_seconds: float | None = None
+    latency_p95_seconds: float | None = None
+    first_token_p50_seconds: float | None = None
+    assets: tuple[AssetLoad, ...] = ()
+
+
+class GpuLoad(Value, frozen=True, kw_only=True):
+    index: int = 0
+    used_fraction: float | None = None
+    memory_used_bytes: int | None = None
+    memory_engines_bytes: int | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+
+
+class MachineLoad(Value, frozen=True, kw_only=True):
+    host_id: str
+    cpu_used_fraction: float | None = None
+    load_average: float | None = None
+    memory_used_bytes: int | None = None
+    memory_engines_bytes: int | None = None
+    disk_free_bytes: int | None = None
+    gpus: tuple[GpuLoad, ...] = ()
+
+
+class TierEndpoint(Value, frozen=True, kw_only=True):
+    """`endpoint` is a resource name, "endpoint/..."."""
+
+    endpoint: str
+    weight: int = 0
+    reason: str = ""
+
+
+class Tier(Value, frozen=True, kw_only=True):
+    """Endpoints as good as one another. `label` is what x-geniehive-route says."""
+
+    label: str = ""
+    strategy: Strategy = Strategy.ROUND_ROBIN
+    endpoints: tuple[TierEndpoint, ...] = ()
+
+
+class RuledOut(Value, frozen=True, kw_only=True):
+    endpoint: str
+    gate: Gate = Gate.UNSPECIFIED
+    reason: str = ""
+
+
+class Branch(Value, frozen=True, kw_only=True):
+    """What a name means for some operations."""
+
+    operations: tuple[Operation, ...]
+    kind: NameKind = NameKind.UNSPECIFIED
+    target: str = ""
+    choose_from: tuple[str, ...] = ()
+    tiers: tuple[Tier, ...] = ()
+    ruled_out: tuple[RuledOut, ...] = ()
+
+
+class Route(Value, frozen=True, kw_only=True):
+    """What a client may write in "model", fully compiled."""
+
+    model: str
+    glob: bool = False
+    branches: tuple[Branch, ...] = ()
+    shadows: tuple[NameKind, ...] = ()
+    display_name: str = ""
+    description: str = ""
+
+
+class Endpoint(Value, frozen=True, kw_only=True):
+    """A model on an upstream."""
+
+    service: str
+    asset: Asset
+
+
+class Upstream(Value, frozen=True, kw_only=True):
+    """A service as gateways see it."""
+
+    service: str
+    runtime: str = ""
+    routable: bool = False
+    condition: Condition = Condition()
+    ways: tuple[Way, ...] = ()
+    slots: int | None = None
+    concurrency_limit: int | None = None
+    hosted: bool = False
+    demo: bool = False
+
+
+class ClientKey(Value, frozen=True, kw_only=True):
+    """A client key, never the key itself; `sha256` are the 32 bytes of its digest."""
+
+    key_id: str
+    sha256: bytes = b""
+    display_name: str = ""
+    scopes: tuple[Scope, ...] = ()
+    expires: float | None = None
+    configured: bool = False
+
+
+Content = Route | Endpoint | Upstream | Relay | ClientKey
+
+
+class Resource(Value, frozen=True, kw_only=True):
+    """One named, versioned thing in the routing table. `content` None: of a kind not known here; kept, not used."""
+
+    name: str
+    version: str
+    content: Content | None = None

@@ -31,10 +31,13 @@ CLIENT_OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_time_ms", 5000),
     ("grpc.keepalive_permit_without_calls", 0),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # In truth the time that one attempt to connect may take: with less a busy server would never be reached.
+    ("grpc.min_reconnect_backoff_ms", 2000),
     ("grpc.max_reconnect_backoff_ms", 3000),
     # Channels to one address must not share a connection: a stopped peer would take them all along.
     ("grpc.use_local_subchannel_pool", 1),
+    # A proxy for the web, as http_proxy names it, leads to no control; gRPC would use it even for loopback.
+    ("grpc.enable_http_proxy", 0),
 ]
 
 SERVER_OPTIONS: list[tuple[str, int]] = [

@@ -42,8 +42,10 @@ def _enums(kind: type[E], numbers: Iterable[int]) -> tuple[E, ...]:
 
 
 def timestamp(seconds: float) -> Timestamp:
+    # By parts: the whole in nanoseconds is more than a float can hold, and a time would not come back as it went.
+    whole, fraction = divmod(seconds, 1)
     stamp = Timestamp()
-    stamp.FromNanoseconds(int(seconds * 1e9))
+    stamp.FromNanoseconds(int(whole) * 10**9 + round(fraction * 1e9))
     return stamp
 
 

@@ -12,7 +12,8 @@ def split(address: str, default_port: int | None = None) -> tuple[str, int]:
     if not colon and default_port is not None:
         host, port = address, str(default_port)
     bare = host.strip("[]")
-    if not bare or not port.isdecimal() or int(port) > 65535 or (":" in bare and not host.startswith("[")):
+    is_number = port.isascii() and port.isdecimal()
+    if not bare or not is_number or int(port) > 65535 or (":" in bare and not host.startswith("[")):
         raise UserError(f'{address!r} is no address; write "HOST:PORT", such as 127.0.0.1:8800 or [::1]:8800')
     return bare, int(port)
 

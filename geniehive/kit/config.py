@@ -2,8 +2,9 @@
 
 Settings are frozen `Settings` structs, nested where YAML nests; each daemon has one such tree in its `settings`
 module. Three sources, later ones winning: the YAML file; environment variables `PREFIX__KEY__SUBKEY`; flags
-`--set key.subkey=VALUE`. Values of the last two are read as YAML, so that numbers, lists and objects can be given.
-Every unknown key and every wrong type is an error that names the source, the key and what is allowed.
+`--set key.subkey=VALUE`, or `key+=[VALUE]` to add to a list that an earlier source gave. Values of the last two are
+read as YAML, so that numbers, lists and objects can be given. Every unknown key and every wrong type is an error that
+names the source, the key and what is allowed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ def load(
     """Settings of type `cls`. ConfigError says what is wrong and where.
 
     prefix: of the environment variables, such as "GENIEHIVE_CONTROL".
-    overrides: "key.subkey=VALUE", as `--set` takes them.
+    overrides: "key.subkey=VALUE" or "key+=[VALUE]", as `--set` takes them.
     """
     merged: dict[str, Any] = {}
     if file is not None:
@@ -50,11 +51,15 @@ def load(
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"{source}: {text!r} is not valid YAML: {_one_line(error)}") from error
-        piece: Any = value
-        for key in reversed(path):
-            piece = {key: piece}
-        _check(cls, piece, source)
-        _merge(merged, piece)
+        adds = path[-1].endswith("+")
+        if adds:
+            path = [*path[:-1], path[-1][:-1]]
+            if not isinstance(value, list):
+                raise ConfigError(f"{source}: += adds to a list, so expected a list, such as [VALUE]")
+        _check(cls, _nested(path, value), source)
+        if adds:
+            value = [*_held_list(merged, path), *value]
+        _merge(merged, _nested(path, value))
     return _convert(cls, merged, "the settings together")
 
 
@@ -91,6 +96,20 @@ def _from_flags(overrides: Sequence[str]) -> list[tuple[str, list[str], str]]:
             raise ConfigError(f"--set {override}: expected KEY=VALUE, such as --set listen=127.0.0.1:8800")
         found.append((f"--set {override}", path.split("."), text))
     return found
+
+
+def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    made: dict[str, Any] = value
+    return made
+
+
+def _held_list(merged: Mapping[str, Any], path: Sequence[str]) -> list[Any]:
+    held: Any = merged
+    for key in path:
+        held = held.get(key) if isinstance(held, dict) else None
+    return held if isinstance(held, list) else []
 
 
 def _merge(into: dict[str, Any], piece: Mapping[str, Any]) -> None:

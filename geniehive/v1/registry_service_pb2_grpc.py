@@ -189,7 +189,10 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetClusterHealth(self, request, context):
-        """Tells how the cluster is, and what an operator should look at.
+        """Tells how the cluster is, and what an operator should look at. A database that
+        fails is told here, and is no error.
+
+        Errors: CONTROL_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -64,7 +64,11 @@ class RegistryServiceStub:
     ListBenchmarkSamples: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ListBenchmarkSamplesRequest, _registry_service_pb2.ListBenchmarkSamplesResponse]
     """Lists benchmark samples, newest first. Errors: FIELD_INVALID."""
     GetClusterHealth: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetClusterHealthRequest, _registry_service_pb2.GetClusterHealthResponse]
-    """Tells how the cluster is, and what an operator should look at."""
+    """Tells how the cluster is, and what an operator should look at. A database that
+    fails is told here, and is no error.
+
+    Errors: CONTROL_UNAVAILABLE.
+    """
     WatchRegistry: _grpc.UnaryStreamMultiCallable[_registry_service_pb2.WatchRegistryRequest, _registry_service_pb2.WatchRegistryResponse]
     """Streams objects as they change.
 
@@ -133,7 +137,11 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     ListBenchmarkSamples: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ListBenchmarkSamplesRequest, _registry_service_pb2.ListBenchmarkSamplesResponse]  # type: ignore[assignment]
     """Lists benchmark samples, newest first. Errors: FIELD_INVALID."""
     GetClusterHealth: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetClusterHealthRequest, _registry_service_pb2.GetClusterHealthResponse]  # type: ignore[assignment]
-    """Tells how the cluster is, and what an operator should look at."""
+    """Tells how the cluster is, and what an operator should look at. A database that
+    fails is told here, and is no error.
+
+    Errors: CONTROL_UNAVAILABLE.
+    """
     WatchRegistry: _aio.UnaryStreamMultiCallable[_registry_service_pb2.WatchRegistryRequest, _registry_service_pb2.WatchRegistryResponse]  # type: ignore[assignment]
     """Streams objects as they change.
 
@@ -259,7 +267,11 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_service_pb2.GetClusterHealthRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_service_pb2.GetClusterHealthResponse, _abc.Awaitable[_registry_service_pb2.GetClusterHealthResponse]]:
-        """Tells how the cluster is, and what an operator should look at."""
+        """Tells how the cluster is, and what an operator should look at. A database that
+        fails is told here, and is no error.
+
+        Errors: CONTROL_UNAVAILABLE.
+        """
 
     @_abc_1.abstractmethod
     def WatchRegistry(

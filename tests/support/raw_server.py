@@ -60,7 +60,7 @@ Script = Callable[[Peer], Awaitable[None]]
 
 
 class RawServer:
-    """Runs `script` for each connection and closes it afterwards. An exception of a script fails the test at the end."""
+    """Runs `script` for each connection and closes it afterwards. A script's exception fails the test at the end."""
 
     def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> None:
         self._script = script
@@ -99,7 +99,7 @@ class RawServer:
             writer.transport.abort()
         except (ConnectionError, asyncio.IncompleteReadError):
             pass  # the client left; a test that cares awaits `gone`
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - given to the test
             self.errors.append(error)
         finally:
             self._tasks.discard(task)

@@ -67,7 +67,7 @@ async def test_a_reset_is_not_the_end_of_a_body_without_length(client: Client) -
         peer.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         peer.reset()
 
-    # The server stays on this loop's sockets; uvloop's have no setsockopt, so there it is enough that asyncio proves it.
+    # The server stays on this loop's sockets; uvloop's have no setsockopt, so it is enough that asyncio proves it.
     if "uvloop" in type(asyncio.get_running_loop()).__module__:
         pytest.skip("no SO_LINGER")
     async with RawServer(script) as server:

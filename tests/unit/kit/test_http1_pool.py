@@ -237,7 +237,7 @@ async def test_close_ends_everything(client: Client) -> None:
             left.set()
 
     async with RawServer(script) as server:
-        waiting = asyncio.ensure_future(get(client, server))
+        waiting = asyncio.create_task(get(client, server))
         await until(lambda: server.connections == 1)
         assert await get(client, server) == b"ok"
         await client.close()

@@ -53,7 +53,7 @@ async def test_a_slow_upstream_stops_the_source(client: Client) -> None:
             yield bytes(PIECE)
 
     async with RawServer(script) as server:
-        asking = asyncio.ensure_future(client.request(server.origin, "POST", "/", [], body()))
+        asking = asyncio.create_task(client.request(server.origin, "POST", "/", [], body()))
         await until(lambda: any(connection._drained for connection in client._open))
         for _ in range(500):
             await asyncio.sleep(0)

@@ -1,0 +1,87 @@
+"""What `geniehive up` prints once everything runs."""
+
+import json
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Model:
+    """An entry of the gateway's /v1/models."""
+
+    name: str
+    demo: bool = False
+    # Empty: the gateway did not say.
+    operations: tuple[str, ...] = ()
+    kind: str = ""
+    # Somebody takes requests for it now.
+    available: bool = True
+
+    @property
+    def chats(self) -> bool:
+        """Whether it can be chatted with now."""
+        return self.available and ("chat" in self.operations or not self.operations)
+
+
+def read_models(content: Any) -> list[Model]:
+    """The entries of an answer of /v1/models; entries of other shapes are left out."""
+    found = []
+    entries = content.get("data") if isinstance(content, dict) else None
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict) or not isinstance(entry.get("id"), str):
+            continue
+        ours = entry.get("geniehive")
+        ours = ours if isinstance(ours, dict) else {}
+        operations = ours.get("operations")
+        found.append(
+            Model(
+                name=entry["id"],
+                demo=bool(ours.get("demo")),
+                operations=tuple(o for o in operations if isinstance(o, str)) if isinstance(operations, list) else (),
+                kind=str(ours.get("kind", "")),
+                available=ours.get("available") is not False,
+            )
+        )
+    return found
+
+
+def to_show(models: Sequence[Model]) -> Model | None:
+    """The model to try first: one to chat with, a real one before the demo, a model's name before a service's."""
+    return min((m for m in models if m.chats), key=lambda m: (m.demo, m.kind == "service"), default=None)
+
+
+def curl(gateway: str, key: str, model: Model | None) -> str:
+    """One line to paste into a shell. Without a model it lists them."""
+    authorization = f"-H {shlex.quote(f'Authorization: Bearer {key}')}"
+    if model is None:
+        return f"curl {gateway}/v1/models {authorization}"
+    body = {"model": model.name, "messages": [{"role": "user", "content": "Say hello."}]}
+    return (
+        f"curl {gateway}/v1/chat/completions {authorization} -H 'Content-Type: application/json' "
+        f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}"
+    )
+
+
+def text(gateway: str, key: str, folder: str, models: Sequence[Model], notes: Sequence[str]) -> str:
+    shown = to_show(models)
+    names = [m.name + (" (demo model)" if m.demo else "") for m in models if m.kind != "service"]
+    listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    lines = [
+        "",
+        "GenieHive is up.",
+        "",
+        f"  base URL    {gateway}/v1",
+        f"  client key  {key}",
+        f"  state       {folder}",
+        f"  models      {listed or 'none yet'}",
+        "",
+        *(line for note in notes for line in (note, "")),
+        "Try it:",
+        "",
+        curl(gateway, key, shown),
+        "",
+        "`geniehive status` and `geniehive models` show more. Ctrl-C stops everything.",
+    ]
+    return "\n".join(lines)

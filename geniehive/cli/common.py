@@ -1,0 +1,99 @@
+"""Options that commands share, and the connection to control."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from geniehive.cli import credentials
+from geniehive.kit.errors import EXIT_FAILED, UserError
+
+if TYPE_CHECKING:
+    from geniehive.client import SyncHive
+    from geniehive.failures import Refused
+
+    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+# Beside those of kit.errors.
+EXIT_UNREACHABLE = 3
+
+M = TypeVar("M")
+
+
+def add_command(
+    commands: "Commands", name: str, summary: str, run: Callable[[argparse.Namespace], int], description: str = ""
+) -> argparse.ArgumentParser:
+    """A command with what every command has. `run` gets the arguments and gives the exit code."""
+    made = commands.add_parser(
+        name,
+        help=summary,
+        description=description or summary[0].upper() + summary[1:] + ".",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("--state-dir", metavar="DIR", help="where state is kept (default: this user's state folder)")
+    made.add_argument("--json", action="store_true", help="JSON for scripts")
+    made.set_defaults(run=run)
+    return made
+
+
+def add_group(commands: "Commands", name: str, summary: str) -> "Commands":
+    """A command of commands, such as `keys`; to be filled by `add_command`."""
+    made = commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+    return made.add_subparsers(title="commands", metavar="COMMAND", dest="subcommand", required=True)
+
+
+def add_control_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--control", metavar="HOST:PORT", help="control's address (default: GENIEHIVE_CONTROL, else that of `up`)"
+    )
+    parser.add_argument("--key", metavar="KEY", help="key (default: GENIEHIVE_KEY, else this user's own)")
+
+
+@contextmanager
+def connected(given: argparse.Namespace) -> Iterator["SyncHive"]:
+    """Control's services. UserError says in words what a call failed of."""
+    import grpc
+
+    from geniehive.client import connect_sync
+    from geniehive.failures import Refused, from_rpc_error
+
+    link = credentials.control(given)
+    try:
+        with connect_sync(link.target, key=link.key) as hive:
+            yield hive
+    except Refused as error:
+        raise _explained(error, link) from error
+    except grpc.RpcError as error:
+        raise _explained(from_rpc_error(error), link) from error
+
+
+def _explained(error: "Refused", link: credentials.Link) -> UserError:
+    import grpc
+
+    from geniehive.v1 import failure_pb2
+
+    if error.reason == failure_pb2.FAILURE_REASON_UNSPECIFIED and error.code in (
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    ):
+        # gRPC's own text lists every address it tried; what went wrong stands last.
+        why = error.message.rpartition(": ")[2] if error.code is grpc.StatusCode.UNAVAILABLE else "no answer in time"
+        return UserError(
+            f"cannot reach control at {link.target}: {why or 'no answer'}. "
+            "Is it running? `geniehive up` starts it; another address is given by --control HOST:PORT",
+            EXIT_UNREACHABLE,
+        )
+    if error.code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
+        return UserError(f"{error.message} (the key came from {link.key_source})", EXIT_FAILED)
+    return UserError(error.message or f"control refused: {error.name or error.code.name}", EXIT_FAILED)
+
+
+def pages(call: Callable[[Any], Any], request: Any, field: str) -> list[Any]:
+    """Every object of a list call, page by page. `field` names them in the response."""
+    found: list[Any] = []
+    while True:
+        response = call(request)
+        found.extend(getattr(response, field))
+        if not response.next_page_token:
+            return found
+        request.page_token = response.next_page_token

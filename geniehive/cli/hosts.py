@@ -1,0 +1,65 @@
+"""`geniehive hosts`: list, forget."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from geniehive.cli import common, output, status
+from geniehive.cli.output import Cell
+from geniehive.kit.errors import EXIT_OK
+
+if TYPE_CHECKING:
+    from geniehive.cli.common import Commands
+
+
+def add(commands: "Commands") -> None:
+    inner = common.add_group(commands, "hosts", "list hosts, forget one")
+    common.add_control_options(common.add_command(inner, "list", "list the machines that run a node", run_list))
+    forget = common.add_command(
+        inner,
+        "forget",
+        "forget a host and all it offers",
+        run_forget,
+        "Forget a host: its session ends, its services leave every gateway. While its node daemon runs, it registers\n"
+        "again by itself; stop that first.",
+    )
+    forget.add_argument("host", metavar="HOST", help="its id, as `geniehive hosts list` shows it")
+    common.add_control_options(forget)
+
+
+def run_list(given: argparse.Namespace) -> int:
+    from geniehive.cli import views
+
+    with common.connected(given) as hive:
+        found = [views.host(h) for h in hive.list_hosts()]
+    if given.json:
+        output.show_json({"hosts": found})
+        return EXIT_OK
+    output.show_table(
+        ("HOST", "NAME", "STATE", "WHY", "SEEN", "SYSTEM", "THREADS", "MEMORY"),
+        [
+            (
+                Cell(h["host_id"], "strong"),
+                h["display_name"],
+                status.state_cell(h["condition"]),
+                views.why(h["condition"]),
+                views.ago(h["last_seen"]),
+                " ".join(filter(None, (h["os"], h["architecture"]))),
+                "" if h["cpu_threads"] is None else str(h["cpu_threads"]),
+                "" if h["memory_bytes"] is None else f"{h['memory_bytes'] / 2**30:.1f} GiB",
+            )
+            for h in found
+        ],
+    )
+    return EXIT_OK
+
+
+def run_forget(given: argparse.Namespace) -> int:
+    from geniehive.v1 import admin_service_pb2 as pb
+
+    with common.connected(given) as hive:
+        hive.admin.ForgetHost(pb.ForgetHostRequest(host_id=given.host))
+    if given.json:
+        output.show_json({"forgotten": given.host})
+    else:
+        print(f"forgot {given.host}")
+    return EXIT_OK

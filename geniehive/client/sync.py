@@ -1,0 +1,228 @@
+"""The synchronous client."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
+
+import grpc
+
+from geniehive import channels
+from geniehive.client import target as targets
+from geniehive.client import views
+from geniehive.client.calls import SERVICES, SyncFacade, SyncStream
+from geniehive.client.hive import PAGE_SIZE, RETRIES, SILENCE
+from geniehive.failures import Refused
+from geniehive.v1 import registry_service_pb2, routing_service_pb2
+from geniehive.v1.registry_service_pb2 import HostView, ObjectKind, ServiceView, WatchLoadResponse
+from geniehive.v1.routing_pb2 import Route
+
+if TYPE_CHECKING:
+    from geniehive.v1.admin_service_pb2_grpc import AdminServiceStub
+    from geniehive.v1.node_service_pb2_grpc import NodeServiceStub
+    from geniehive.v1.registry_service_pb2_grpc import RegistryServiceStub
+    from geniehive.v1.routing_service_pb2_grpc import RoutingServiceStub
+
+Told = TypeVar("Told")
+
+
+def connect_sync(
+    control: str | None = None, *, key: str | None = None, retries: int = RETRIES, channel: grpc.Channel | None = None
+) -> "SyncHive":
+    """As `geniehive.connect`, without asyncio; use it as `with geniehive.connect_sync() as hive`."""
+    return SyncHive(targets.find(control, key), retries, channel)
+
+
+class SyncHive:
+    """Control's services, as typed stubs. Calls raise Refused. May be used by several threads."""
+
+    registry: "RegistryServiceStub"
+    routing: "RoutingServiceStub"
+    admin: "AdminServiceStub"
+    nodes: "NodeServiceStub"
+
+    def __init__(self, target: targets.Target, retries: int, channel: grpc.Channel | None) -> None:
+        self._target = target
+        self._retries = retries
+        self._channel = channel
+        self._own_channel = channel is None
+        self._watches: set[SyncWatch[Any]] = set()
+
+    def __repr__(self) -> str:
+        return f"<SyncHive at {self._target.control}>"
+
+    @property
+    def control(self) -> str:
+        """The address in use."""
+        return self._target.control
+
+    def __enter__(self) -> Self:
+        channel = self._channel = self._channel or channels.sync_channel(self._target.control)
+        for name, (stub, service) in SERVICES.items():
+            setattr(self, name, SyncFacade(stub(channel), service, self._target.metadata, self._retries))
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for watch in tuple(self._watches):
+            watch.close()
+        if self._own_channel and self._channel is not None:
+            channel, self._channel = self._channel, None
+            channel.close()
+
+    def list_hosts(self) -> list[HostView]:
+        """All hosts, through all pages, by name."""
+        found: list[HostView] = []
+        request = registry_service_pb2.ListHostsRequest(page_size=PAGE_SIZE)
+        while True:
+            page = self.registry.ListHosts(request)
+            found.extend(page.hosts)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def list_services(self) -> list[ServiceView]:
+        """All services with their models, through all pages, by name."""
+        found: list[ServiceView] = []
+        request = registry_service_pb2.ListServicesRequest(page_size=PAGE_SIZE)
+        while True:
+            page = self.registry.ListServices(request)
+            found.extend(page.services)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def list_routes(self) -> list[Route]:
+        """All names that clients may write, through all pages, by name."""
+        found: list[Route] = []
+        request = routing_service_pb2.ListRoutesRequest(page_size=PAGE_SIZE)
+        while True:
+            page = self.routing.ListRoutes(request)
+            found.extend(page.routes)
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    def watch(
+        self, kinds: Iterable[ObjectKind.ValueType] = (), *, silence: float = SILENCE
+    ) -> "SyncWatch[views.Event]":
+        """As Hive.watch."""
+        request = registry_service_pb2.WatchRegistryRequest(kinds=kinds)
+        return self._watch(
+            lambda: cast(SyncStream, self.registry.WatchRegistry(request)), views.RegistryView(), silence
+        )
+
+    def watch_load(self, interval: float = 1.0, host_ids: Iterable[str] = ()) -> "SyncWatch[WatchLoadResponse]":
+        """As Hive.watch_load."""
+        request = registry_service_pb2.WatchLoadRequest(host_ids=host_ids)
+        request.interval.FromNanoseconds(int(interval * 1e9))
+        quiet = max(10.0, 5 * interval)
+        return self._watch(lambda: cast(SyncStream, self.registry.WatchLoad(request)), views.LoadView(), quiet)
+
+    def _watch(
+        self, open_stream: Callable[[], SyncStream], view: views.View[Any, Told], silence: float
+    ) -> "SyncWatch[Told]":
+        watch = SyncWatch(open_stream, view, silence, self._watches.discard)
+        self._watches.add(watch)
+        return watch
+
+
+class SyncWatch(Generic[Told]):
+    """As Watch. One thread iterates; any thread may close it."""
+
+    def __init__(
+        self,
+        open_stream: Callable[[], SyncStream],
+        view: views.View[Any, Told],
+        silence: float,
+        closed: Callable[["SyncWatch[Told]"], None],
+        reopening: views.Reopening | None = None,
+    ) -> None:
+        self._open = open_stream
+        self._view = view
+        self._silence = silence
+        self._when_closed = closed
+        self._reopening = reopening or views.Reopening()
+        self._events: deque[Told] = deque()
+        self._stream: SyncStream | None = None
+        self._delay = 0.0
+        self._closing = threading.Event()
+        # Since when the iterating thread waits for a message; None: it does not.
+        self._waiting_since: float | None = None
+        self._was_silent = False
+        self._guard: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Told]:
+        return self
+
+    def __next__(self) -> Told:
+        while not self._events:
+            if self._closing.wait(self._delay):
+                raise StopIteration
+            self._delay = 0.0
+            self._advance()
+        return self._events.popleft()
+
+    def _advance(self) -> None:
+        if self._guard is None:
+            self._guard = threading.Thread(target=self._end_silence, name="watch", daemon=True)
+            self._guard.start()
+        if self._stream is None:
+            self._stream = self._open()
+        stream = self._stream
+        if self._closing.is_set():
+            stream.cancel()
+            return
+        self._waiting_since = time.monotonic()
+        try:
+            message = next(stream)
+        except StopIteration:
+            cause = views.ended()
+        except Refused as error:
+            cause = views.silence(self._silence) if self._was_silent else error
+        else:
+            self._reopening.worked()
+            self._events.extend(self._view.message(message))
+            return
+        finally:
+            self._waiting_since = None
+        self._was_silent = False
+        self._stream = None
+        if self._closing.is_set():
+            return
+        delay = self._reopening.delay(cause)
+        if delay is None:
+            self.close()
+            raise cause
+        self._delay = delay
+        self._events.extend(self._view.broken(cause))
+
+    def _end_silence(self) -> None:
+        """Runs in a thread of its own: a blocked read can only be ended from outside."""
+        wait = self._silence
+        while not self._closing.wait(wait):
+            since, stream = self._waiting_since, self._stream
+            wait = self._silence
+            if since is None or stream is None:
+                continue
+            wait -= time.monotonic() - since
+            if wait <= 0:
+                self._was_silent = True
+                stream.cancel()
+                wait = self._silence
+
+    def close(self) -> None:
+        """Ends it; who waits for the next event gets the end."""
+        self._closing.set()
+        if (stream := self._stream) is not None:
+            stream.cancel()
+        self._when_closed(self)

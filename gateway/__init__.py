@@ -1,0 +1,12 @@
+"""The gateway: one OpenAI-compatible address for the whole cluster.
+
+It holds a routing table that control compiles and streams to it, and proxies each HTTP call to a server that has the
+model. No database, no disk and no RPC lie on the way of a request whose name the table knows.
+
+settings   what can be configured
+core       pure rules: table, keys, balance, attempts, errors
+upstream   asking an engine, straight or through its node's relay
+http       the HTTP side: paths, bodies, answers
+watch      the gRPC side: the table's stream, the table kept on disk, look-ups of unknown names
+app        builds all of it, and runs it until told to stop
+"""

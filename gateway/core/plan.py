@@ -1,0 +1,133 @@
+"""Who can serve a name for an operation: candidates in tiers, each with the lanes by which this gateway reaches it."""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from geniehive.rules.model import Availability, Branch, Content, Endpoint, Health, Reason, Relay, Upstream
+from geniehive.rules.names import relay_resource, split_service, upstream_resource
+
+
+class Lane(msgspec.Struct, frozen=True, gc=False):
+    """One way to a service that this gateway can use.
+
+    base_url: what the client's path is appended to. token: of a relay, a secret; None on a direct way.
+    """
+
+    service: str
+    base_url: str
+    token: str | None = None
+    relayed: bool = False
+
+    def __repr__(self) -> str:
+        return f"Lane({self.service!r}, {self.base_url!r}, relayed={self.relayed})"
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A model on a service. `lanes` in order of preference, at least one."""
+
+    endpoint: str
+    service: str
+    host: str
+    asset_id: str
+    upstream_name: str
+    lanes: tuple[Lane, ...]
+
+    @property
+    def name(self) -> str:
+        """For people: "gpu-1/ollama/qwen3:8b"."""
+        return f"{self.service}/{self.upstream_name}"
+
+
+class TierPlan(msgspec.Struct, frozen=True, eq=False):
+    """`key` is the same for the same tier of a later table, so that turns survive updates."""
+
+    key: tuple[str, int, int]
+    label: str
+    candidates: tuple[Candidate, ...]
+
+
+class Unusable(msgspec.Struct, frozen=True):
+    """An endpoint that can't serve now, and why, in words."""
+
+    name: str
+    reason: str
+
+
+class Plan(msgspec.Struct, frozen=True, eq=False):
+    """Tiers with nobody in them are left out."""
+
+    model: str
+    tiers: tuple[TierPlan, ...]
+    unusable: tuple[Unusable, ...] = ()
+
+
+def compile_plan(
+    route: str, branch: Branch, operation: int, contents: Mapping[str, Content | None], gateway_id: str
+) -> Plan:
+    """The plan of one branch of the route named `route`.
+
+    contents: by resource name. What a branch names and the table lacks is passed over.
+    """
+    tiers = []
+    unusable = [Unusable(_short(r.endpoint), r.reason) for r in branch.ruled_out]
+    for index, tier in enumerate(branch.tiers):
+        candidates = []
+        for member in tier.endpoints:
+            made = _candidate(member.endpoint, contents, gateway_id)
+            if isinstance(made, Candidate):
+                candidates.append(made)
+            else:
+                unusable.append(Unusable(_short(member.endpoint), made))
+        if candidates:
+            tiers.append(TierPlan((route, operation, index), tier.label or route, tuple(candidates)))
+    return Plan(route, tuple(tiers), tuple(unusable))
+
+
+def _candidate(name: str, contents: Mapping[str, Content | None], gateway_id: str) -> Candidate | str:
+    """The candidate, or why there is none."""
+    endpoint = contents.get(name)
+    if not isinstance(endpoint, Endpoint):
+        return "its service no longer offers the model"
+    upstream = contents.get(upstream_resource(endpoint.service))
+    if not isinstance(upstream, Upstream):
+        return "its service is gone"
+    if not upstream.routable:
+        return condition_words(upstream)
+    host, _ = split_service(endpoint.service)
+    relay = contents.get(relay_resource(host))
+    lanes: list[Lane] = []
+    for way in upstream.ways:
+        if way.direct_url is not None:
+            if not way.same_host_only or gateway_id == host:
+                lanes.append(Lane(upstream.service, way.direct_url))
+        elif isinstance(relay, Relay):
+            lanes += [Lane(upstream.service, f"{u}/{upstream.service}", relay.token, True) for u in relay.base_urls]
+    if not lanes:
+        return "no way leads to it from this gateway"
+    return Candidate(
+        endpoint=name,
+        service=endpoint.service,
+        host=host,
+        asset_id=endpoint.asset.asset_id,
+        upstream_name=endpoint.asset.upstream_name,
+        lanes=tuple(lanes),
+    )
+
+
+def condition_words(upstream: Upstream) -> str:
+    """Why a service takes no work: "offline: the node's stream closed"."""
+    condition = upstream.condition
+    if condition.availability not in (Availability.UNKNOWN, Availability.AVAILABLE, Availability.BUSY):
+        state = condition.availability.name.lower()
+    elif condition.health is Health.UNHEALTHY:
+        state = "unhealthy"
+    else:
+        state = "takes no requests"
+    reason = "" if condition.reason is Reason.UNSPECIFIED else condition.reason.name.lower().replace("_", " ")
+    why = condition.detail or reason
+    return f"{state}: {why}" if why else state
+
+
+def _short(endpoint: str) -> str:
+    return endpoint.removeprefix("endpoint/")

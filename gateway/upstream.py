@@ -1,0 +1,114 @@
+"""Asking an engine by a lane: the address, the headers and the credential that go with it.
+
+Of the client's headers none that proves who the client is goes further, and none that speaks of its own connection.
+The only credential added here is the relay's token; an engine's own key is added by the relay, on the node.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from gateway.core.attempt import ConnectFailed, Lost, TimedOut
+from gateway.core.plan import Lane
+from geniehive.kit import http1
+
+Headers = list[tuple[bytes | str, bytes | str]]
+Failure = ConnectFailed | Lost | TimedOut
+
+RELAY_ERROR = b"x-geniehive-relay-error"
+
+# By connection (RFC 9110, 7.6.1), set anew for the next hop.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"host", b"expect",
+    }
+)  # fmt: skip
+
+_KEPT_BACK = HOP_BY_HOP | {
+    # The client's credentials, and the account they belong to.
+    b"authorization", b"x-api-key", b"api-key", b"cookie", b"openai-organization", b"openai-project",
+    # The body has been decoded; and errors and events of the answer must be readable here.
+    b"content-encoding", b"accept-encoding",
+    # Engines refuse origins that they don't know; the browser's business is with the gateway.
+    b"origin", b"referer",
+    # Set here.
+    b"x-request-id",
+}  # fmt: skip
+
+
+@lru_cache(maxsize=1024)
+def _goes_on(name: bytes) -> bool:
+    lowered = name.lower()
+    return not (
+        lowered in _KEPT_BACK or lowered.startswith((b"x-geniehive-", b"sec-", b"access-control-", b"x-forwarded-"))
+    )
+
+
+def nominated(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
+    """Names that a Connection header among these declares to be of this hop only, in lower case."""
+    for name, value in headers:
+        if len(name) == 10 and name.lower() == b"connection":
+            return frozenset(n.strip() for n in value.lower().split(b",")) - {b"close", b"keep-alive", b""}
+    return frozenset()
+
+
+def request_headers(client: Iterable[tuple[bytes, bytes]], request_id: str) -> Headers:
+    """What an engine gets to see of the client's headers."""
+    headers: Headers = [pair for pair in client if _goes_on(pair[0])]
+    if named := nominated(client):
+        headers = [(name, value) for name, value in headers if bytes(name).lower() not in named]  # type: ignore[arg-type]
+    headers.append((b"x-request-id", request_id))
+    return headers
+
+
+_address = lru_cache(maxsize=4096)(http1.split_url)
+
+
+class Unaskable(ValueError):
+    """A request whose headers can't be sent on."""
+
+
+class Upstream:
+    """Shares one client, and its connections, among all requests."""
+
+    def __init__(self, client: http1.Client, timeouts: http1.Timeouts) -> None:
+        self._client = client
+        self._timeouts = timeouts
+
+    async def ask(self, lane: Lane, path: str, headers: Headers, body: bytes) -> http1.Response | Failure:
+        """POSTs `body` to `path` (the client's own, such as "/v1/chat/completions") by this lane.
+
+        Gives the answer as soon as its head is there, or what went wrong. Raises Unaskable if it is the request's
+        fault, so that trying elsewhere can't help.
+        """
+        try:
+            origin, base = _address(lane.base_url)
+        except ValueError as error:
+            return ConnectFailed(f"its address is malformed: {error}")
+        if lane.token is not None:
+            headers = [*headers, (b"authorization", f"Bearer {lane.token}")]
+        try:
+            return await self._client.request(origin, "POST", base + path, headers, body, self._timeouts)
+        except http1.HttpError as error:
+            return failure(error)
+        except ValueError as error:
+            raise Unaskable(str(error)) from error
+
+
+def failure(error: http1.HttpError) -> Failure:
+    """What an error of the client means for the attempt."""
+    if isinstance(error, http1.ConnectFailed | http1.ConnectTimeout):
+        return ConnectFailed(str(error))
+    if is_late(error):
+        return TimedOut(str(error))
+    return Lost(str(error))
+
+
+def is_late(error: http1.HttpError) -> bool:
+    return isinstance(error, http1.FirstByteTimeout | http1.IdleTimeout | http1.TotalTimeout)
+
+
+def relay_error(response: http1.Response) -> str | None:
+    """The relay's word for why it could not ask the engine; None if the answer is the engine's."""
+    found = response.header(RELAY_ERROR)
+    return None if found is None else found.decode("latin-1")

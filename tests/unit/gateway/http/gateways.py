@@ -1,0 +1,104 @@
+"""A gateway's HTTP side on a real port, over a table that the test makes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Self
+
+from gateway.core.balance import Balance
+from gateway.core.budget import RetryBudget
+from gateway.core.table import Table
+from gateway.http.calls import Calls
+from gateway.http.handler import Handler
+from gateway.http.server import HttpServer
+from gateway.upstream import Upstream
+from geniehive.kit import http1
+from geniehive.kit.clock import SystemClock
+from geniehive.rules.model import Resource
+from tests.support.raw_server import Peer
+from tests.unit.gateway.builders import key, table
+
+SECRET = "sk-test"
+CHAT_PATH = "/v1/chat/completions"
+BODY = b'{"model":"m","messages":[]}'
+
+
+class Answer:
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status = status
+        self.headers = {name.decode(): value.decode() for name, value in headers}
+        self.body = body
+
+
+class Gateway:
+    """`async with Gateway(*resources) as gateway:`; a key of scope infer is in its table."""
+
+    def __init__(
+        self,
+        *resources: Resource,
+        auth: bool = True,
+        max_body: int = 1 << 20,
+        client_idle: float | None = 5.0,
+        timeouts: http1.Timeouts | None = None,
+        cold: bool = False,
+    ) -> None:
+        self.table = Table("here") if cold else table(key(SECRET), *resources)
+        self.balance = Balance()
+        self.asked: list[tuple[str, str]] = []
+        self.learned: Table | None = None
+        self._settings = auth, max_body, client_idle, timeouts or http1.Timeouts(first_byte=5.0, idle=5.0)
+
+    async def look_up(self, model: str, key_id: str) -> Table | None:
+        self.asked.append((model, key_id))
+        return self.learned
+
+    async def __aenter__(self) -> Self:
+        auth, max_body, client_idle, timeouts = self._settings
+        self.upstreams = http1.Client()
+        self.client = http1.Client()
+        upstream = Upstream(self.upstreams, timeouts)
+        calls = Calls(self.table, self.balance, RetryBudget(), upstream, self.look_up, SystemClock(), max_body)
+        self.handler = Handler(self.table, calls, self.look_up, auth=auth, client_idle=client_idle)
+        self.server = HttpServer(self.handler)
+        self.url = await self.server.start("127.0.0.1:0")
+        self.origin = http1.Origin.parse(self.url)
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self.client.close()
+        await self.server.drain(1.0)
+        await self.upstreams.close()
+
+    async def open(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http1.Response:
+        """Header names with "_" for "-"; the test's key is sent unless an `authorization` is given."""
+        given = {"authorization": f"Bearer {SECRET}", **headers}
+        pairs = [(name.replace("_", "-"), value) for name, value in given.items() if value]
+        return await self.client.request(self.origin, method, path, pairs, body)
+
+    async def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+        async with await self.open(method, path, body, **headers) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def chat(self, body: bytes = BODY, **headers: str) -> Answer:
+        return await self.ask("POST", CHAT_PATH, body, **headers)
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+        """A bare connection to it."""
+        reader, writer = await asyncio.open_connection(self.origin.host, self.origin.port)
+        try:
+            yield reader, writer
+        finally:
+            writer.transport.abort()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+
+async def stream_head(peer: Peer, content_type: str = "text/event-stream") -> None:
+    """The head of a chunked answer."""
+    await peer.send(f"HTTP/1.1 200 OK\r\nContent-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+
+
+async def stream_piece(peer: Peer, piece: bytes) -> None:
+    """A piece of it; an empty one ends it."""
+    await peer.send(b"%x\r\n%b\r\n" % (len(piece), piece))

@@ -45,18 +45,22 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
     times = settings.timeouts
     client = http1.Client()
     timeouts = http1.Timeouts(connect=times.connect, first_byte=times.first_byte, idle=times.idle, total=times.total)
+    upstream = Upstream(client, timeouts)
+
+    def on_table(offline: tuple[str, ...]) -> None:
+        serving.begin("control")
+        upstream.offline(offline)
+
     stream = RouteStream(
         settings.control,
         _node_key(settings.node_key, folder),
         Identity(gateway_id=gateway_id, instance_id=secrets.token_hex(8), version=__version__),
         table,
         kept,
-        lambda: serving.begin("control"),
+        on_table,
     )
     look_up = NameLookUp(lambda: stream.stub, stream.metadata, gateway_id, clock, tasks)
-    calls = Calls(
-        table, Balance(), RetryBudget(), Upstream(client, timeouts), look_up, clock, settings.max_body_bytes
-    )  # fmt: skip
+    calls = Calls(table, Balance(), RetryBudget(), upstream, look_up, clock, settings.max_body_bytes)
     handler = Handler(table, calls, look_up, auth=settings.auth.require, client_idle=times.idle)
     server = HttpServer(handler)
     try:

@@ -4,6 +4,7 @@ Of the client's headers none that proves who the client is goes further, and non
 The only credential added here is the relay's token; an engine's own key is added by the relay, on the node.
 """
 
+import asyncio
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -74,13 +75,43 @@ class Upstream:
     def __init__(self, client: http1.Client, timeouts: http1.Timeouts) -> None:
         self._client = client
         self._timeouts = timeouts
+        # Who waits for an answer through a relay, by service.
+        self._waiting: dict[str, set[asyncio.Timeout]] = {}
+
+    def offline(self, services: Iterable[str]) -> None:
+        """The hosts of these services are gone, and with them their relays: nobody need wait for those any longer.
+
+        A host that fell silent would else hold its callers until the limit of the first byte.
+        """
+        now = asyncio.get_running_loop().time()
+        for service in services:
+            for scope in self._waiting.get(service, ()):
+                scope.reschedule(now)
 
     async def ask(self, lane: Lane, path: str, headers: Headers, body: bytes) -> http1.Response | Failure:
         """POSTs `body` to `path` (the client's own, such as "/v1/chat/completions") by this lane.
 
         Gives the answer as soon as its head is there, or what went wrong. Raises Unaskable if it is the request's
         fault, so that trying elsewhere can't help.
+
+        A relay whose host goes offline meanwhile is given up.
         """
+        if not lane.relayed:
+            return await self._ask(lane, path, headers, body)
+        waiting = self._waiting.setdefault(lane.service, set())
+        scope = asyncio.timeout(None)
+        try:
+            async with scope:
+                waiting.add(scope)
+                return await self._ask(lane, path, headers, body)
+        except TimeoutError:
+            return ConnectFailed("its host went offline")
+        finally:
+            waiting.discard(scope)
+            if not waiting:
+                self._waiting.pop(lane.service, None)
+
+    async def _ask(self, lane: Lane, path: str, headers: Headers, body: bytes) -> http1.Response | Failure:
         try:
             origin, base = _address(lane.base_url)
         except ValueError as error:

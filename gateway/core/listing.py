@@ -1,4 +1,4 @@
-"""What /v1/models shows: every name that can be called, in OpenAI's shape with our words under "geniehive"."""
+"""What /v1/models shows: names that can be called, in OpenAI's shape with our words under "geniehive"."""
 
 from typing import Any
 
@@ -7,13 +7,12 @@ import msgspec
 from gateway.core.table import Table
 from geniehive.rules.model import Endpoint, NameKind, Route, Upstream
 
-# Names of services last: they stand for models that are listed by themselves.
-_ORDER = {NameKind.ALIAS: 0, NameKind.ASSET: 1, NameKind.ROLE: 2, NameKind.SERVICE: 3}
+_ORDER = {NameKind.ALIAS: 0, NameKind.ASSET: 1, NameKind.ROLE: 2}
 
 
 def models(table: Table) -> bytes:
-    """The body of GET /v1/models. Globs, and names for which a model must be chosen first, are not listed."""
-    routes = [r for r in table.routes() if not r.glob and any(not b.choose_from for b in r.branches)]
+    """The body of GET /v1/models. Globs are not listed, nor names of services: these stand for models that are."""
+    routes = [r for r in table.routes() if not r.glob and any(b.kind in _ORDER for b in r.branches)]
     routes.sort(key=lambda r: (_ORDER.get(r.branches[0].kind, 9), r.model))
     return msgspec.json.encode({"object": "list", "data": [_entry(table, r.model, r) for r in routes]})
 

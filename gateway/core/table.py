@@ -13,6 +13,7 @@ from gateway.core.near import near_matches
 from gateway.core.plan import Plan, compile_plan
 from geniehive.rules import names
 from geniehive.rules.model import (
+    Availability,
     Branch,
     ClientKey,
     Content,
@@ -88,10 +89,12 @@ class Table:
         """Name to version of every resource held."""
         return dict(self._versions)
 
-    def apply(self, changed: tuple[Resource, ...], removed: tuple[str, ...] = (), cluster_id: str = "") -> None:
+    def apply(
+        self, changed: tuple[Resource, ...], removed: tuple[str, ...] = (), cluster_id: str = ""
+    ) -> tuple[str, ...]:
         """Takes all of an update, or raises Rejected and takes nothing. Redundant ones are fine.
 
-        A resource of a kind that is not known (content None) is held, and not used.
+        Gives the services whose host went offline by it. A resource of a kind that is not known (content None) is held, and not used.
         """
         for resource in changed:
             _check(resource)
@@ -106,6 +109,11 @@ class Table:
         self.ready = True
         self.cluster_id = cluster_id or self.cluster_id
         self._reindex(touched)
+        return tuple(
+            before.service
+            for name, before in touched.items()
+            if isinstance(before, Upstream) and before.routable and _is_offline(self._contents.get(name))
+        )
 
     def _reindex(self, touched: dict[str, Content | None]) -> None:
         """touched: what each name that the update spoke of meant before."""
@@ -187,6 +195,10 @@ class Table:
     def key(self, digest: bytes) -> ClientKey | None:
         """The key with this SHA-256."""
         return self._keys.get(digest)
+
+
+def _is_offline(content: Content | None) -> bool:
+    return isinstance(content, Upstream) and content.condition.availability is Availability.OFFLINE
 
 
 def _longest_first(entry: _Entry) -> tuple[int, str]:

@@ -61,7 +61,8 @@ class _Parts:
 
 
 class RouteStream:
-    """node_key: None sends none, as to a control that asks for none. on_table: called after each update applied."""
+    """node_key: None sends none, as to a control that asks for none. on_table: called after each
+    update applied, with the services whose host went offline by it."""
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class RouteStream:
         identity: Identity,
         table: Table,
         kept: KeptTable,
-        on_table: Callable[[], None],
+        on_table: Callable[[tuple[str, ...]], None],
         *,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -138,26 +139,26 @@ class RouteStream:
                 parts.add(update)
                 if update.more:
                     continue
-                self._table.apply(tuple(parts.resources), tuple(parts.removed), parts.cluster_id)
+                offline = self._table.apply(tuple(parts.resources), tuple(parts.removed), parts.cluster_id)
             except (Rejected, ValueError, TypeError) as problem:
                 log.error("an update of the table was refused, and the older table stays in force: %s", problem)
                 rejected = Refused(failure_pb2.FAILURE_REASON_TABLE_REJECTED, str(problem))
             else:
                 self._kept.note(parts.changed, parts.removed, parts.cluster_id)
-                self._applied(parts, update.control_id)
+                self._applied(parts, update.control_id, offline)
             parts = None
             ack = WatchRoutesRequest.Ack(nonce=update.nonce)
             if rejected is not None:
                 ack.rejected.CopyFrom(failures.to_failure(rejected))
             await call.write(WatchRoutesRequest(ack=ack))
 
-    def _applied(self, parts: _Parts, control_id: str) -> None:
+    def _applied(self, parts: _Parts, control_id: str, offline: tuple[str, ...]) -> None:
         if self._last_problem:
             log.info("control at %s is there again", self._control)
         self._last_problem = ""
         self._backoff.reset()
         log.debug("control %s: %d changed, %d removed", control_id, len(parts.changed), len(parts.removed))
-        self._on_table()
+        self._on_table(offline)
 
     def _subscribe(self) -> WatchRoutesRequest:
         who = self._identity

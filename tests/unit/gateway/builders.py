@@ -109,5 +109,5 @@ def plan(*tiers: tuple[Candidate, ...]) -> Plan:
 async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     """Waits for what no event tells; TimeoutError if it does not come."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
+        while not condition():
             await asyncio.sleep(0.005)

@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from gateway.core.attempt import ConnectFailed, Lost, TimedOut
@@ -61,3 +63,27 @@ async def test_the_relays_token_goes_with_its_lane_only() -> None:
     assert b"authorization" not in heads[0]
     assert heads[1].startswith(b"POST /a/e/v1/x HTTP/1.1\r\n")
     assert b"authorization: Bearer t0\r\n" in heads[1]
+
+
+async def test_a_relay_whose_host_goes_offline_is_waited_for_no_longer() -> None:
+    asked = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        asked.set()
+        await peer.gone()
+
+    async with RawServer(script) as server, http1.Client() as client:
+        upstream = Upstream(client, http1.Timeouts())
+        lane = Lane("a/e", f"{server.origin}/a/e", "t0", True)
+        async with asyncio.timeout(5):
+            waiting = asyncio.create_task(upstream.ask(lane, "/v1/x", [], b"{}"))
+            await asked.wait()
+            upstream.offline(["b/e"])
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            upstream.offline(["a/e"])
+            assert await waiting == ConnectFailed("its host went offline")
+        assert client.open_count == 0
+        # Nobody waits any more, and nothing is left to be told.
+        upstream.offline(["a/e"])

@@ -4,7 +4,19 @@ import pytest
 
 from gateway.core.plan import Plan
 from gateway.core.table import ChooseFrom, NotFound, OtherOperations, Rejected, Table
-from geniehive.rules.model import Branch, ClientKey, NameKind, Relay, Resource, Route, Way
+from geniehive.rules.model import (
+    Availability,
+    Branch,
+    ClientKey,
+    Condition,
+    Health,
+    NameKind,
+    Reason,
+    Relay,
+    Resource,
+    Route,
+    Way,
+)
 from geniehive.rules.operations import Operation
 from tests.unit.gateway.builders import endpoint, key, resource, route, served, table, upstream
 
@@ -176,3 +188,15 @@ def test_made_up_names_fill_no_memory() -> None:
         t.find(f"g-{n}", Operation.CHAT)
         t.find(f"unknown {n}", Operation.CHAT)
     assert len(t._plans) <= 4096
+
+
+def test_an_update_tells_whose_host_went_offline() -> None:
+    t = table(*served("m", a="http://x:1", b="http://y:1"))
+    gone = Condition(availability=Availability.OFFLINE, reason=Reason.LEASE_EXPIRED)
+    assert t.apply((upstream("a/e", routable=False, condition=gone),)) == ("a/e",)
+    # Told again, and of one that is only unwell: no news.
+    unwell = Condition(health=Health.UNHEALTHY)
+    assert (
+        t.apply((upstream("a/e", routable=False, condition=gone), upstream("b/e", routable=False, condition=unwell)))
+        == ()
+    )

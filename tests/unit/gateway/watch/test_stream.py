@@ -44,7 +44,7 @@ class Watching:
             Identity(gateway_id="here", instance_id="i1", version="1"),
             self.table,
             self.kept,
-            self.applied.set,
+            lambda offline: self.applied.set(),
             backoff=Backoff(source=random.Random(1)),
             sleep=self._sleep,
         )

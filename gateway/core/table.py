@@ -94,7 +94,8 @@ class Table:
     ) -> tuple[str, ...]:
         """Takes all of an update, or raises Rejected and takes nothing. Redundant ones are fine.
 
-        Gives the services whose host went offline by it. A resource of a kind that is not known (content None) is held, and not used.
+        Gives the services whose host went offline by it. A resource of a kind that is not known (content None) is held,
+        and not used.
         """
         for resource in changed:
             _check(resource)

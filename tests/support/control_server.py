@@ -77,7 +77,7 @@ async def refused(call: Awaitable[Any]) -> failures.Refused:
 
 async def until(condition: Callable[[], bool], seconds: float = DEADLINE) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what a test waits for need not have an event
+        while not condition():
             await asyncio.sleep(0.005)
 
 

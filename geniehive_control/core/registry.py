@@ -1,0 +1,461 @@
+"""The whole state of control behind one door: `handle(event, now) -> effects`.
+
+Hosts come and go with their sessions; what they offer is compiled into the table; what changes in the table goes to the
+subscribers. Timers are here too: `deadline` says when the next Tick is due.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from geniehive.rules.model import ClientKey, Reason, Service
+from geniehive_control.core import events as e
+from geniehive_control.core import inventory
+from geniehive_control.core.effects import (
+    AnswerInventory,
+    Changed,
+    Effect,
+    EndCallers,
+    EndSession,
+    Note,
+    Refused,
+    StoreHost,
+    StoreSeen,
+    Welcome,
+)
+from geniehive_control.core.events import Event, Now
+from geniehive_control.core.grace import Grace
+from geniehive_control.core.hosts import HostState, Session
+from geniehive_control.core.keys import Keys
+from geniehive_control.core.records import Stored, StoredHost
+from geniehive_control.core.refusal import Refusal, Why
+from geniehive_control.core.subscriber import Subscriber
+from geniehive_control.core.table import Table
+from geniehive_control.core.verdict import Life
+
+# Leases that end within this of one another are swept together: a thousand hosts don't need a timer each.
+SWEEP_EVERY = 0.05
+# How often routes are compiled at most: of a burst of changes the first is told at once, the others together.
+COMPILE_EVERY = 0.02
+# How precisely `last_seen` is stored while a host is online, and how often expiry is compared with the wall clock.
+SEEN_EVERY = 60.0
+LONGEST_SKEW = 5.0
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """In seconds."""
+
+    lease_ttl: float = 2.5
+    restart_grace: float = 30.0
+
+
+class Registry:
+    def __init__(self, stored: Stored, now: Now, pace: Pace, configured_keys: Iterable[ClientKey] = ()) -> None:
+        self.cluster_id = stored.cluster_id
+        self.started = now
+        self._table = Table()
+        self.keys = Keys(configured_keys, stored.keys)
+        # The database's words, while it takes no writes.
+        self.store_failure: str | None = None
+        self._pace = pace
+        self._hosts: dict[str, HostState] = {}
+        self._sessions: dict[str, Session] = {}
+        self._subscribers: dict[str, Subscriber] = {}
+        # Names of resources that became other than they were, in the event at hand.
+        self._names: set[str] = set()
+        self._compile_due = now.mono
+        self._leases_due: float | None = None
+        self._seen_due = now.mono + SEEN_EVERY
+        self._keys_due: float | None = None
+        self._grace: Grace | None = Grace(now.mono + pace.restart_grace, self._has_registered)
+        for kept in stored.hosts:
+            host = self._hosts[kept.host_id] = HostState.restore(kept, now)
+            for service in host.services.values():
+                self._table.put_service(service)
+                self._table.put_upstream(host.upstream(service))
+        for key in self.keys.valid(now.wall):
+            self._table.put_key(key)
+        self._table.compile()
+        self._time_keys(now)
+        self._handlers: dict[type[Event], Callable[[Any, Now], list[Effect]]] = {
+            e.SessionOpened: self._session_opened,
+            e.InventorySent: self._inventory_sent,
+            e.SessionClosed: self._session_closed,
+            e.HostStored: self._host_stored,
+            e.HostForgotten: self._host_forgotten,
+            e.KeyCreated: self._key_created,
+            e.KeyRevoked: self._key_revoked,
+            e.Subscribed: self._subscribed,
+            e.Acknowledged: self._acknowledged,
+            e.Unsubscribed: self._unsubscribed,
+            e.StoreFailed: self._store_failed,
+            e.Tick: self._tick,
+        }
+
+    def handle(self, event: Event, now: Now) -> list[Effect]:
+        """The only way in which anything changes."""
+        # These two come by the thousand a second, and nothing follows from them.
+        if type(event) is e.Heartbeat:
+            self._renew(event.session_id, now, event.sent)
+            return []
+        if type(event) is e.LoadSent:
+            if (host := self._renew(event.session_id, now)) is not None:
+                host.take_load(event, now)
+            return []
+        effects = self._handlers[type(event)](event, now)
+        if self._table.stale and self._compile_due <= now.mono:
+            self._names |= self._table.compile()
+            self._compile_due = now.mono + COMPILE_EVERY
+        if self._names:
+            names, self._names = self._names, set()
+            if self._grace is not None:
+                self._grace.drop({name for name in names if self._table.get(name) is None})
+            for subscriber in self._subscribers.values():
+                subscriber.touch(names)
+                effects += self._send(subscriber)
+        return effects
+
+    # What others may ask.
+
+    @property
+    def table(self) -> Table:
+        """The table with every route as it is now."""
+        if self._table.stale:
+            # Gateways are told at the next Tick, which is due already or very soon.
+            self._names |= self._table.compile()
+        return self._table
+
+    @property
+    def deadline(self) -> float:
+        """When a Tick is due, on the clock that only grows."""
+        compile_due = self._compile_due if self._table.stale or self._names else None
+        dues = (self._leases_due, self._seen_due, self._keys_due, self.grace_ends, compile_due)
+        return min(due for due in dues if due is not None)
+
+    @property
+    def grace_ends(self) -> float | None:
+        """Until when stored hosts are presumed to be there, on the clock that only grows. None: no longer."""
+        return None if self._grace is None else self._grace.ends
+
+    @property
+    def subscribers(self) -> Iterable[Subscriber]:
+        return self._subscribers.values()
+
+    def hosts(self) -> Iterator[HostState]:
+        """Those that have registered, now or earlier, by name."""
+        for host_id in sorted(self._hosts):
+            if (host := self.host(host_id)) is not None:
+                yield host
+
+    def host(self, host_id: str) -> HostState | None:
+        host = self._hosts.get(host_id)
+        return None if host is None or host.info is None else host
+
+    def services(self) -> Iterator[tuple[HostState, Service]]:
+        """By name."""
+        found = ((host, service) for host in self.hosts() for service in host.services.values())
+        return iter(sorted(found, key=lambda pair: pair[1].service))
+
+    def service(self, name: str) -> tuple[HostState, Service] | None:
+        host = self.host(name.partition("/")[0])
+        service = None if host is None else host.services.get(name)
+        return None if host is None or service is None else (host, service)
+
+    def to_store(self, host_id: str) -> tuple[StoredHost, int] | None:
+        """What is to be kept of a host, and the change to name in HostStored. None: it is gone."""
+        host = self.host(host_id)
+        return None if host is None else (host.to_store(), host.change)
+
+    # Sessions.
+
+    def _session_opened(self, event: e.SessionOpened, now: Now) -> list[Effect]:
+        effects: list[Effect] = []
+        host_id = event.host_id
+        host = self._hosts.get(host_id)
+        if host is not None and _other_machine(host, event) and self._is_held(host):
+            host_id = self._own_id(event)
+            host = self._hosts.get(host_id)
+            text = f"another machine calls itself {event.host_id!r}, which is online; it goes as {host_id!r} instead"
+            effects.append(Note(text=text, grave=True))
+        if host is None:
+            host = self._hosts[host_id] = HostState(host_id, now)
+        if (older := host.session) is not None:
+            del self._sessions[older.session_id]
+            text = f"a newer session of host {host_id!r} has taken over"
+            effects.append(EndSession(session_id=older.session_id, refusal=Refusal(Why.SESSION_SUPERSEDED, text)))
+            if older.instance_id != event.instance_id:
+                effects.append(Note(text=f"{text}; the older node is told to stop", grave=True))
+        session = Session(event.session_id, host_id, event.instance_id, now.mono + self._pace.lease_ttl)
+        self._sessions[event.session_id] = host.session = session
+        self._leases_due = min(self._leases_due or session.expires, session.expires)
+        host.machine_id = event.machine_id or host.machine_id
+        host.agent_version = event.agent_version
+        host.last_seen = now.wall
+        effects.append(Welcome(session_id=event.session_id, host_id=host_id))
+        return effects
+
+    def _is_held(self, host: HostState) -> bool:
+        return host.session is not None or host.life is Life.PRESUMED
+
+    def _own_id(self, event: e.SessionOpened) -> str:
+        """A free id near the one wanted, or the one that this machine was given before."""
+        number = 2
+        while True:
+            ending = f"-{number}"
+            wanted = event.host_id[: 63 - len(ending)] + ending
+            host = self._hosts.get(wanted)
+            if host is None or (host.machine_id is not None and host.machine_id == event.machine_id):
+                return wanted
+            number += 1
+
+    def _renew(self, session_id: str, now: Now, sent: float | None = None) -> HostState | None:
+        session = self._sessions.get(session_id)
+        if session is None:
+            return None
+        session.expires = now.mono + self._pace.lease_ttl
+        host = self._hosts[session.host_id]
+        host.last_seen = now.wall
+        if sent is not None:
+            host.clock_skew = sent - now.wall
+        return host
+
+    def _inventory_sent(self, event: e.InventorySent, now: Now) -> list[Effect]:
+        host = self._renew(event.session_id, now)
+        if host is None:
+            return []
+        session = self._sessions[event.session_id]
+        offered = event.inventory
+        if session.revision is not None and offered.revision <= session.revision:
+            text = f"inventory revision {offered.revision} came after {session.revision}; it must increase by one"
+            return self._end(session, Refusal(Why.OUT_OF_ORDER, text), now)
+        try:
+            accepted = inventory.accept(offered, host.host_id)
+        except Refusal as refusal:
+            return self._end(session, refusal, now)
+        effects: list[Effect] = []
+        if host.life is not Life.ONLINE:
+            effects.append(Note(text=f"host {host.host_id!r} is online"))
+        before, was, refused = host.services, (host.info, host.life), host.refused
+        host.info, host.services, host.relay = accepted.host, accepted.services, accepted.relay
+        host.refused = _by_service(accepted.refused)
+        host.life = Life.ONLINE
+        if not host.registered:
+            host.registered = True
+            self._release()
+        for name in before.keys() - host.services.keys():
+            self._names |= self._table.drop_service(name)
+        self._names |= self._table.put_relay(host.host_id, host.relay)
+        for service in host.services.values():
+            self._names |= self._table.put_service(service)
+        self._judge(host)
+        session.revision = offered.revision
+        session.unanswered = offered.revision, accepted.refused
+        if was != (host.info, host.life):
+            changed = before.keys() | host.services.keys()
+        else:
+            changed = {
+                name
+                for name in before.keys() | host.services.keys()
+                if before.get(name) != host.services.get(name) or refused.get(name) != host.refused.get(name)
+            }
+        hosts = frozenset({host.host_id}) if was != (host.info, host.life) else frozenset()
+        effects.append(Changed(hosts=hosts, services=frozenset(changed), cluster=True))
+        return [*effects, *self._keep(host), *self._answer(host)]
+
+    def _session_closed(self, event: e.SessionClosed, now: Now) -> list[Effect]:
+        session = self._sessions.get(event.session_id)
+        return [] if session is None else self._lose(session, Reason.STREAM_CLOSED, now)
+
+    def _end(self, session: Session, refusal: Refusal, now: Now) -> list[Effect]:
+        ending = EndSession(session_id=session.session_id, refusal=refusal)
+        return [ending, *self._lose(session, Reason.STREAM_CLOSED, now)]
+
+    def _lose(self, session: Session, reason: Reason, now: Now) -> list[Effect]:
+        """The session is over, and its host with it."""
+        del self._sessions[session.session_id]
+        host = self._hosts[session.host_id]
+        host.session = None
+        if host.info is None:
+            del self._hosts[session.host_id]
+            return []
+        # Of a presumed host that did not come so far as to register nothing new is known.
+        if host.life is not Life.ONLINE:
+            return []
+        if host.info.condition.reason is Reason.STOPPING:
+            reason = Reason.STOPPING
+        host.leave(reason, now)
+        return self._left(host)
+
+    def _left(self, host: HostState) -> list[Effect]:
+        self._judge(host)
+        note = Note(text=f"host {host.host_id!r} is offline: {host.absence.detail}")
+        changed = Changed(hosts=frozenset({host.host_id}), services=frozenset(host.services), cluster=True)
+        return [note, changed, *self._keep(host)]
+
+    def _judge(self, host: HostState) -> None:
+        """Brings what is said of its services in the table up to date."""
+        for service in host.services.values():
+            self._names |= self._table.put_upstream(host.upstream(service))
+
+    # The database.
+
+    def _keep(self, host: HostState) -> list[Effect]:
+        return [StoreHost(host_id=host.host_id)] if host.must_be_stored() else []
+
+    def _host_stored(self, event: e.HostStored, now: Now) -> list[Effect]:
+        host = self._hosts.get(event.host_id)
+        if host is None:
+            return []
+        host.stored = max(host.stored, event.change)
+        return self._answer(host)
+
+    def _answer(self, host: HostState) -> list[Effect]:
+        """Answers the newest inventory, once it is stored."""
+        session = host.session
+        if session is None or session.unanswered is None or host.stored < host.change:
+            return []
+        (revision, refused), session.unanswered = session.unanswered, None
+        return [AnswerInventory(session_id=session.session_id, revision=revision, refused=refused)]
+
+    def _host_forgotten(self, event: e.HostForgotten, now: Now) -> list[Effect]:
+        host = self._hosts.pop(event.host_id, None)
+        if host is None:
+            return []
+        effects: list[Effect] = []
+        if host.session is not None:
+            del self._sessions[host.session.session_id]
+            refusal = Refusal(Why.CREDENTIAL_REVOKED, f"an operator made control forget host {host.host_id!r}")
+            effects.append(EndSession(session_id=host.session.session_id, refusal=refusal))
+        if self._grace is not None:
+            self._grace.forget(host.host_id)
+        self._release()
+        for name in host.services:
+            self._names |= self._table.drop_service(name)
+        self._names |= self._table.put_relay(host.host_id, None)
+        effects.append(Changed(hosts=frozenset({host.host_id}), services=frozenset(host.services), cluster=True))
+        return effects
+
+    def _store_failed(self, event: e.StoreFailed, now: Now) -> list[Effect]:
+        if event.message == self.store_failure:
+            return []
+        was, self.store_failure = self.store_failure, event.message
+        effects: list[Effect] = [Changed(cluster=True)]
+        if event.message is None:
+            effects.append(Note(text="the database takes writes again"))
+        elif was is None:
+            effects.append(Note(text=f"{event.message}; serving goes on, writes are tried again", grave=True))
+        return effects
+
+    # Keys.
+
+    def _key_created(self, event: e.KeyCreated, now: Now) -> list[Effect]:
+        self.keys.add(event.key, event.created)
+        if event.key in self.keys.valid(now.wall):
+            self._names |= self._table.put_key(event.key)
+        self._time_keys(now)
+        return []
+
+    def _key_revoked(self, event: e.KeyRevoked, now: Now) -> list[Effect]:
+        if not self.keys.revoke(event.key_id):
+            return []
+        self._names |= self._table.drop_key(event.key_id)
+        return [EndCallers(key_id=event.key_id, refusal=Refusal(Why.CREDENTIAL_REVOKED, "this key was revoked"))]
+
+    def _time_keys(self, now: Now) -> None:
+        # Not later than in a minute, since the wall clock may be set.
+        end = self.keys.next_expiry(now.wall)
+        self._keys_due = None if end is None else now.mono + min(max(0.0, end - now.wall), SEEN_EVERY)
+
+    # Gateways.
+
+    def _subscribed(self, event: e.Subscribed, now: Now) -> list[Effect]:
+        # Compared with routes as they are: one that is only not compiled yet must not look gone.
+        subscriber = self._subscribers[event.subscriber_id] = Subscriber(event, self.table, now.wall)
+        return [Changed(cluster=True), *self._send(subscriber)]
+
+    def _acknowledged(self, event: e.Acknowledged, now: Now) -> list[Effect]:
+        subscriber = self._subscribers.get(event.subscriber_id)
+        if subscriber is None or not subscriber.answer(event.nonce, event.rejected):
+            return []
+        effects: list[Effect] = [Changed(cluster=True)]
+        if event.rejected is not None:
+            text = f"gateway {subscriber.gateway_id!r} refused its new table and keeps the one it had: {event.rejected}"
+            effects.append(Note(text=text, grave=True))
+        return effects + self._send(subscriber)
+
+    def _unsubscribed(self, event: e.Unsubscribed, now: Now) -> list[Effect]:
+        return [] if self._subscribers.pop(event.subscriber_id, None) is None else [Changed(cluster=True)]
+
+    def _send(self, subscriber: Subscriber) -> list[Effect]:
+        update = subscriber.next(self._table, None if self._grace is None else self._grace.withholds)
+        return [] if update is None else [update]
+
+    def _release(self) -> None:
+        for subscriber in self._subscribers.values():
+            subscriber.release()
+
+    def _has_registered(self, host_id: str) -> bool:
+        host = self._hosts.get(host_id)
+        return host is not None and host.registered
+
+    # Timers.
+
+    def _tick(self, event: e.Tick, now: Now) -> list[Effect]:
+        effects: list[Effect] = []
+        if self._leases_due is not None and self._leases_due <= now.mono:
+            effects += self._sweep(now)
+        if self._grace is not None and self._grace.ends <= now.mono:
+            effects += self._end_grace(now)
+        if self._keys_due is not None and self._keys_due <= now.mono:
+            effects += self._expire_keys(now)
+        if self._seen_due <= now.mono:
+            self._seen_due = now.mono + SEEN_EVERY
+            seen = {host.host_id: host.last_seen for host in self._hosts.values() if host.life is Life.ONLINE}
+            effects += [StoreSeen(seen=seen)] if seen else []
+        return effects
+
+    def _sweep(self, now: Now) -> list[Effect]:
+        effects: list[Effect] = []
+        for session in [s for s in self._sessions.values() if s.expires <= now.mono]:
+            text = f"nothing came from host {session.host_id!r} for {self._pace.lease_ttl:g} s"
+            effects.append(EndSession(session_id=session.session_id, refusal=Refusal(Why.SESSION_LOST, text)))
+            effects += self._lose(session, Reason.LEASE_EXPIRED, now)
+        first = min((session.expires for session in self._sessions.values()), default=None)
+        self._leases_due = None if first is None else max(first, now.mono + SWEEP_EVERY)
+        return effects
+
+    def _end_grace(self, now: Now) -> list[Effect]:
+        self._grace = None
+        effects: list[Effect] = [Changed(cluster=True)]
+        for host in self._hosts.values():
+            if host.life is Life.PRESUMED:
+                host.leave(Reason.LEASE_EXPIRED, now)
+                effects += self._left(host)
+        self._release()
+        for subscriber in self._subscribers.values():
+            effects += self._send(subscriber)
+        return effects
+
+    def _expire_keys(self, now: Now) -> list[Effect]:
+        effects: list[Effect] = []
+        valid = {key.key_id for key in self.keys.valid(now.wall)}
+        for known in self.keys.all():
+            key_id = known.key.key_id
+            if key_id not in valid and (dropped := self._table.drop_key(key_id)):
+                self._names |= dropped
+                refusal = Refusal(Why.CREDENTIAL_REFUSED, f"the key {key_id!r} has expired")
+                effects.append(EndCallers(key_id=key_id, refusal=refusal))
+        self._time_keys(now)
+        return effects
+
+
+def _other_machine(host: HostState, event: e.SessionOpened) -> bool:
+    return host.machine_id is not None and event.machine_id is not None and host.machine_id != event.machine_id
+
+
+def _by_service(refused: Iterable[Refused]) -> dict[str, tuple[Refused, ...]]:
+    found: dict[str, tuple[Refused, ...]] = {}
+    for item in refused:
+        found[item.service] = (*found.get(item.service, ()), item)
+    return found

@@ -1,0 +1,58 @@
+"""How the cluster is, and what an operator should look at."""
+
+import msgspec
+
+from geniehive.rules.model import Health, Route, Upstream
+from geniehive_control.core import lookup
+from geniehive_control.core.registry import LONGEST_SKEW, Registry
+from geniehive_control.core.verdict import Life
+
+_MOST_WARNINGS = 20
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True):
+    state: Health
+    hosts: int
+    hosts_online: int
+    services: int
+    services_routable: int
+    warnings: tuple[str, ...]
+
+
+def summarize(registry: Registry) -> Summary:
+    """A presumed host counts as online."""
+    hosts = list(registry.hosts())
+    online = sum(host.life is not Life.OFFLINE for host in hosts)
+    upstreams = [r.content for r in registry.table.resources.values() if isinstance(r.content, Upstream)]
+    routable = sum(upstream.routable for upstream in upstreams)
+    rejecting = [s for s in registry.subscribers if s.rejected is not None]
+    if upstreams and not routable:
+        state = Health.UNHEALTHY
+    elif online < len(hosts) or routable < len(upstreams) or rejecting or registry.store_failure is not None:
+        state = Health.DEGRADED
+    else:
+        state = Health.HEALTHY
+    warnings = [_shadow(route) for route in lookup.routes(registry.table) if route.shadows]
+    warnings += [
+        f"the clock of host {host.host_id} is {host.clock_skew:+.0f} s off; set it by NTP"
+        for host in hosts
+        if host.clock_skew is not None and abs(host.clock_skew) > LONGEST_SKEW
+    ]
+    warnings += [
+        f"gateway {subscriber.gateway_id} refused its new table: {subscriber.rejected}" for subscriber in rejecting
+    ]
+    if len(warnings) > _MOST_WARNINGS:
+        warnings = [*warnings[:_MOST_WARNINGS], f"and {len(warnings) - _MOST_WARNINGS} more"]
+    return Summary(
+        state=state,
+        hosts=len(hosts),
+        hosts_online=online,
+        services=len(upstreams),
+        services_routable=routable,
+        warnings=tuple(warnings),
+    )
+
+
+def _shadow(route: Route) -> str:
+    kinds = ", ".join(kind.name.lower() for kind in route.shadows)
+    return f"the name {route.model} also stands for a {kinds}, which it hides; rename one of them"

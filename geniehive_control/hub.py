@@ -1,0 +1,357 @@
+"""The one owner of the core: feeds it events, runs its timers, and carries out its effects.
+
+Streams get a Mailbox each and empty it at their own speed. Hosts are written behind, newest content only, in batches;
+what an operator changes is written before it is answered. A database that fails holds up neither streams nor tables.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from geniehive.kit.backoff import Backoff
+from geniehive.kit.clock import Clock
+from geniehive.kit.tasks import Tasks
+from geniehive.rules.model import ClientKey
+from geniehive_control.core import effects as fx
+from geniehive_control.core import events as e
+from geniehive_control.core.events import Event, Now
+from geniehive_control.core.refusal import Refusal, Why
+from geniehive_control.core.registry import Registry
+from geniehive_control.mailbox import Mailbox
+from geniehive_control.ports import Audit, Store, StoreUnavailable
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Hosts per transaction: keeps the event loop and a lock on the database free.
+BATCH = 50
+RECONNECT_AFTER = 0.5
+
+
+class Watch:
+    """Objects that changed since a watcher last looked.
+
+    key_id: of the key it was opened with, if any.
+    changes: whether it is to be woken by changes, or only by its end.
+    """
+
+    def __init__(self, key_id: str | None, changes: bool) -> None:
+        self.key_id = key_id
+        self.changes = changes
+        self.hosts: set[str] = set()
+        self.services: set[str] = set()
+        self.cluster = False
+        self.ended = False
+        self.refusal: Refusal | None = None
+        self._something = asyncio.Event()
+
+    def tell(self, changed: fx.Changed) -> None:
+        if not self.changes:
+            return
+        self.hosts |= changed.hosts
+        self.services |= changed.services
+        self.cluster = self.cluster or changed.cluster
+        self._something.set()
+
+    def end(self, refusal: Refusal) -> None:
+        if not self.ended:
+            self.ended = True
+            self.refusal = refusal
+            self._something.set()
+
+    async def wait(self, seconds: float) -> bool:
+        """Until something changed or the watch is to end. False if `seconds` passed before."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._something.wait()
+        except TimeoutError:
+            return False
+        if not self.ended:
+            self._something.clear()
+        return True
+
+    def take(self) -> fx.Changed:
+        """What changed; the watch then starts over."""
+        taken = fx.Changed(hosts=frozenset(self.hosts), services=frozenset(self.services), cluster=self.cluster)
+        self.hosts, self.services, self.cluster = set(), set(), False
+        return taken
+
+
+class Hub:
+    """`registry` may be read by anyone and is changed here alone."""
+
+    def __init__(self, registry: Registry, store: Store, clock: Clock, backoff: Backoff | None = None) -> None:
+        self.registry = registry
+        self.tasks = Tasks()
+        self.stopping = False
+        self._store = store
+        self._clock = clock
+        self._backoff = backoff or Backoff(0.2, 5.0)
+        self._sessions: dict[str, Mailbox[fx.Effect]] = {}
+        self._subscribers: dict[str, Mailbox[fx.Update]] = {}
+        self._watches: set[Watch] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = float("inf")
+        self._hosts_to_store: dict[str, None] = {}
+        self._seen_to_store: dict[str, float] = {}
+        self._to_store = asyncio.Event()
+        # One write at a time: a host that is being forgotten must not be written meanwhile.
+        self._writing = asyncio.Lock()
+        self._completing: set[asyncio.Task[Any]] = set()
+        # Set whenever a stream or a change has ended.
+        self._left = asyncio.Event()
+
+    def start(self) -> None:
+        self.tasks.start(self._write_behind(), "store writer")
+        self._set_timer()
+
+    def now(self) -> Now:
+        return Now(self._clock.now(), self._clock.wall())
+
+    def feed(self, event: Event) -> None:
+        """Something happened."""
+        for effect in self.registry.handle(event, self.now()):
+            self._carry_out(effect)
+        self._set_timer()
+
+    # Streams.
+
+    def open_session(self, event: e.SessionOpened) -> Mailbox[fx.Effect]:
+        """A node's stream: Welcome, AnswerInventory. Refusal if control is stopping."""
+        self._check_running()
+        box = self._sessions[event.session_id] = Mailbox()
+        self.feed(event)
+        return box
+
+    def close_session(self, session_id: str) -> None:
+        self._left.set()
+        if self._sessions.pop(session_id, None) is not None and not self.stopping:
+            self.feed(e.SessionClosed(session_id=session_id))
+
+    def subscribe(self, event: e.Subscribed) -> Mailbox[fx.Update]:
+        """A gateway's stream. Refusal if control is stopping."""
+        self._check_running()
+        box = self._subscribers[event.subscriber_id] = Mailbox()
+        self.feed(event)
+        return box
+
+    def unsubscribe(self, subscriber_id: str) -> None:
+        self._left.set()
+        if self._subscribers.pop(subscriber_id, None) is not None and not self.stopping:
+            self.feed(e.Unsubscribed(subscriber_id=subscriber_id))
+
+    def open_watch(self, key_id: str | None, changes: bool = True) -> Watch:
+        """A tool's stream. Refusal if control is stopping."""
+        self._check_running()
+        watch = Watch(key_id, changes)
+        self._watches.add(watch)
+        return watch
+
+    def close_watch(self, watch: Watch) -> None:
+        self._watches.discard(watch)
+        self._left.set()
+
+    # What operators change.
+
+    async def create_key(self, key: ClientKey, caller: str) -> None:
+        """StoreUnavailable: it does not exist."""
+        now = self.now()
+        audit = Audit(at=now.wall, caller=caller, action="create key", target=key.key_id)
+
+        async def create() -> None:
+            await self._write(self._store.add_key(key, now.wall, audit))
+            self.feed(e.KeyCreated(key=key, created=now.wall))
+
+        await self._complete(create())
+
+    async def revoke_key(self, key_id: str, caller: str) -> None:
+        """Refusal: OBJECT_NOT_FOUND, OWNED_BY_FILE. StoreUnavailable: it is still good."""
+        known = self.registry.keys.get(key_id)
+        if known is None:
+            raise Refusal(Why.OBJECT_NOT_FOUND, f"there is no client key {key_id!r}", name=key_id)
+        if known.key.configured:
+            text = f"client key {key_id!r} comes from control's configuration; remove it there and restart control"
+            raise Refusal(Why.OWNED_BY_FILE, text, file="control's configuration")
+        audit = Audit(at=self.now().wall, caller=caller, action="revoke key", target=key_id)
+
+        async def revoke() -> None:
+            await self._write(self._store.revoke_key(key_id, audit))
+            self.feed(e.KeyRevoked(key_id=key_id))
+
+        await self._complete(revoke())
+
+    async def forget_host(self, host_id: str, caller: str) -> None:
+        """Refusal: OBJECT_NOT_FOUND. StoreUnavailable: it is still known."""
+        audit = Audit(at=self.now().wall, caller=caller, action="forget host", target=host_id)
+
+        async def forget() -> None:
+            async with self._writing:
+                if self.registry.host(host_id) is None:
+                    raise Refusal(Why.OBJECT_NOT_FOUND, f"there is no host {host_id!r}", name=host_id)
+                await self._watched(self._store.forget_host(host_id, audit))
+                self._hosts_to_store.pop(host_id, None)
+                self.feed(e.HostForgotten(host_id=host_id))
+
+        await self._complete(forget())
+
+    # The end.
+
+    def end_streams(self) -> None:
+        """Says goodbye to everyone. What closes from now on is control's own doing and says nothing about hosts."""
+        self.stopping = True
+        for session in self._sessions.values():
+            session.end()
+        refusal = Refusal(Why.CONTROL_UNAVAILABLE, "control is stopping", retry_after=RECONNECT_AFTER)
+        for subscriber in self._subscribers.values():
+            subscriber.end(refusal)
+        for watch in self._watches:
+            watch.end(refusal)
+
+    async def until_idle(self, seconds: float) -> None:
+        """Until every stream has ended and every change is done, for at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self._sessions or self._subscribers or self._watches or self._completing:
+                    self._left.clear()
+                    await self._left.wait()
+        except TimeoutError:
+            log.warning("stopping with streams that did not end in %g s", seconds)
+
+    async def close(self, seconds: float) -> None:
+        """Writes what is left, for at most so long."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.tasks.close()
+        try:
+            async with asyncio.timeout(seconds):
+                await asyncio.gather(*self._completing, return_exceptions=True)
+                if seen := {host.host_id: host.last_seen for host in self.registry.hosts() if host.session is not None}:
+                    self._seen_to_store |= seen
+                while self._hosts_to_store or self._seen_to_store:
+                    await self._write_batch()
+        except (StoreUnavailable, TimeoutError) as error:
+            log.warning("stopping with unwritten hosts; they register again: %s", error)
+
+    # Effects.
+
+    def _carry_out(self, effect: fx.Effect) -> None:
+        match effect:
+            case fx.Welcome():
+                self._sessions[effect.session_id].put("welcome", effect)
+            case fx.AnswerInventory():
+                if (session := self._sessions.get(effect.session_id)) is not None:
+                    session.put("inventory", effect)
+            case fx.EndSession():
+                if (session := self._sessions.get(effect.session_id)) is not None:
+                    session.end(effect.refusal)
+            case fx.Update():
+                if (subscriber := self._subscribers.get(effect.subscriber_id)) is not None:
+                    subscriber.put("update", effect)
+            case fx.Changed():
+                for watch in self._watches:
+                    watch.tell(effect)
+            case fx.EndCallers():
+                for watch in self._watches:
+                    if watch.key_id == effect.key_id:
+                        watch.end(effect.refusal)
+            case fx.StoreHost():
+                self._hosts_to_store[effect.host_id] = None
+                self._to_store.set()
+            case fx.StoreSeen():
+                self._seen_to_store |= effect.seen
+                self._to_store.set()
+            case fx.Note():
+                log.log(logging.WARNING if effect.grave else logging.INFO, "%s", effect.text)
+
+    def _set_timer(self) -> None:
+        due = self.registry.deadline
+        # A timer that comes too early costs one Tick; renewing it with every lease would cost more.
+        if self._timer is not None and self._timer_due <= due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_due = due
+        delay = max(0.0, due - self._clock.now())
+        self._timer = asyncio.get_running_loop().call_later(delay, self._tick)
+
+    def _tick(self) -> None:
+        self._timer = None
+        self.feed(e.Tick())
+
+    # The database.
+
+    async def _write_behind(self) -> None:
+        while True:
+            if self.registry.store_failure is None:
+                await self._to_store.wait()
+            else:
+                await asyncio.sleep(self._backoff.next())
+            try:
+                if self._hosts_to_store or self._seen_to_store:
+                    await self._write_batch()
+                else:
+                    self._to_store.clear()
+                    if self.registry.store_failure is not None:
+                        await self._write(self._store.ping())
+            except StoreUnavailable as error:
+                log.debug("not stored: %s", error)
+
+    async def _write_batch(self) -> None:
+        async with self._writing:
+            batch = list(self._hosts_to_store)[:BATCH]
+            kept = {host_id: self.registry.to_store(host_id) for host_id in batch}
+            if hosts := [item[0] for item in kept.values() if item is not None]:
+                await self._watched(self._store.put_hosts(hosts))
+            for host_id, item in kept.items():
+                # Changed meanwhile: it is asked for again.
+                newer = self.registry.to_store(host_id)
+                if item is None or newer is None or newer[1] == item[1]:
+                    self._hosts_to_store.pop(host_id, None)
+                if item is not None:
+                    self.feed(e.HostStored(host_id=host_id, change=item[1]))
+            seen = dict(list(self._seen_to_store.items())[: 5 * BATCH])
+            if seen:
+                await self._watched(self._store.put_seen(seen))
+                for host_id, at in seen.items():
+                    if self._seen_to_store.get(host_id) == at:
+                        del self._seen_to_store[host_id]
+
+    async def _write(self, step: Coroutine[Any, Any, T]) -> T:
+        try:
+            async with self._writing:
+                return await self._watched(step)
+        finally:
+            step.close()
+
+    async def _watched(self, step: Coroutine[Any, Any, T]) -> T:
+        """Runs one step of the store, and tells the core how that went."""
+        try:
+            result = await step
+        except StoreUnavailable as error:
+            self.feed(e.StoreFailed(message=str(error)))
+            self._to_store.set()
+            raise
+        self._backoff.reset()
+        if self.registry.store_failure is not None:
+            self.feed(e.StoreFailed(message=None))
+        return result
+
+    async def _complete(self, step: Coroutine[Any, Any, T]) -> T:
+        """Runs `step` to its end even if the caller leaves: what is stored must also be in force."""
+        task = asyncio.create_task(step)
+        self._completing.add(task)
+        task.add_done_callback(self._completed)
+        return await asyncio.shield(task)
+
+    def _completed(self, task: asyncio.Task[Any]) -> None:
+        self._completing.discard(task)
+        self._left.set()
+        if not task.cancelled():
+            # Looked at, so that an error whose caller has left is not reported as lost.
+            task.exception()
+
+    def _check_running(self) -> None:
+        if self.stopping:
+            raise Refusal(Why.CONTROL_UNAVAILABLE, "control is stopping", retry_after=RECONNECT_AFTER)

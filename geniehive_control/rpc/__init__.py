@@ -1,0 +1,15 @@
+"""The gRPC services. They turn messages into events and questions, and effects into messages; the rules are the core's.
+
+server             listens; health checking and reflection; stops in order
+policy             the one table of who may call what
+auth               who calls
+guard              applies policy and auth to every call, and turns errors into statuses
+errors             refusals of the core and the store -> geniehive.failures
+streams            writes a mailbox to a stream while its messages are read
+paging             pages of lists
+views              hosts, services, gateways as the contract shows them
+node_service       NodeService: Session
+routing_service    RoutingService: WatchRoutes, Resolve, ListRoutes
+registry_service   RegistryService: lists, gets, watches, how the cluster is
+admin_service      AdminService: client keys, ForgetHost
+"""

@@ -1,0 +1,75 @@
+"""AdminService: client keys, and forgetting hosts. An answer without error means stored and in force."""
+
+import secrets
+from typing import Any
+
+import msgspec
+
+from geniehive import convert
+from geniehive.kit import state
+from geniehive.rules.model import ClientKey, Scope
+from geniehive.v1 import admin_service_pb2 as pb
+from geniehive.v1 import admin_service_pb2_grpc, credential_pb2
+from geniehive_control.core.keys import KnownKey
+from geniehive_control.core.refusal import field_invalid
+from geniehive_control.hub import Hub
+from geniehive_control.rpc.auth import digest
+from geniehive_control.rpc.guard import caller
+from geniehive_control.rpc.paging import page
+
+_LONGEST_NAME = 200
+
+
+class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    async def CreateClientKey(self, request: pb.CreateClientKeyRequest, context: Any) -> pb.CreateClientKeyResponse:
+        name = request.display_name.strip()
+        if len(name) > _LONGEST_NAME or not name.isprintable():
+            raise field_invalid("display_name", f"must be printable and at most {_LONGEST_NAME} characters long")
+        expires = convert.seconds(request.expire_time) if request.HasField("expire_time") else None
+        if expires is not None and expires <= self._hub.now().wall:
+            raise field_invalid("expire_time", "is past")
+        secret = state.new_secret("gh")
+        key = ClientKey(
+            key_id=f"k{secrets.token_hex(5)}",
+            sha256=digest(secret),
+            display_name=name,
+            scopes=_scopes(request.scopes),
+            expires=expires,
+        )
+        await self._hub.create_key(key, caller().name)
+        return pb.CreateClientKeyResponse(client_key=_shown(key), key=secret)
+
+    async def ListClientKeys(self, request: pb.ListClientKeysRequest, context: Any) -> pb.ListClientKeysResponse:
+        found = ((_order(known), known) for known in self._hub.registry.keys.all())
+        keys, token = page(request, found, lambda known: _shown(known.key))
+        return pb.ListClientKeysResponse(client_keys=keys, next_page_token=token)
+
+    async def RevokeClientKey(self, request: pb.RevokeClientKeyRequest, context: Any) -> pb.RevokeClientKeyResponse:
+        await self._hub.revoke_key(request.key_id, caller().name)
+        return pb.RevokeClientKeyResponse()
+
+    async def ForgetHost(self, request: pb.ForgetHostRequest, context: Any) -> pb.ForgetHostResponse:
+        await self._hub.forget_host(request.host_id, caller().name)
+        return pb.ForgetHostResponse()
+
+
+def _scopes(numbers: Any) -> tuple[Scope, ...]:
+    if not numbers:
+        raise field_invalid("scopes", "at least one of infer, read, operate, admin is needed")
+    try:
+        return tuple(sorted({Scope(number) for number in numbers}))
+    except ValueError as error:
+        raise field_invalid("scopes", "allowed are infer, read, operate, admin") from error
+
+
+def _shown(key: ClientKey) -> credential_pb2.ClientKey:
+    """Without its hash, which only gateways see."""
+    return convert.client_key_to_proto(msgspec.structs.replace(key, sha256=b""))
+
+
+def _order(known: KnownKey) -> str:
+    """Oldest first, as text that sorts alike."""
+    return f"{int(known.created * 1e6):020d} {known.key.key_id}"

@@ -1,0 +1,122 @@
+"""Applies policy and auth to every call, and turns errors into statuses."""
+
+import contextlib
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from geniehive import failures
+from geniehive_control.core.refusal import Refusal, Why
+from geniehive_control.ports import StoreUnavailable
+from geniehive_control.rpc.auth import Authenticator
+from geniehive_control.rpc.errors import to_refused
+from geniehive_control.rpc.policy import POLICY, Caller, check
+
+log = logging.getLogger(__name__)
+
+_caller: ContextVar[Caller] = ContextVar("caller")
+
+
+def caller() -> Caller:
+    """Who made the call at hand."""
+    return _caller.get()
+
+
+class Guard(grpc.aio.ServerInterceptor):
+    """Stands before every service."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            # gRPC answers UNIMPLEMENTED itself.
+            return None
+        method: str = handler_call_details.method
+        refusal: Refusal | None = None
+        who = Caller("anyone")
+        try:
+            who = self._admit(method, handler_call_details.invocation_metadata)
+        except Refusal as error:
+            refusal = error
+            log.debug("%s refused: %s", method, error.message)
+        return _wrap(handler, method, who, refusal)
+
+    def _admit(self, method: str, metadata: Any) -> Caller:
+        rule = POLICY.get(method)
+        if rule is None:
+            raise Refusal(Why.NOT_SERVED, f"{method} is not served by this version")
+        who = Caller("anyone") if rule.anyone else self._authenticator.caller(metadata or ())
+        check(rule, who)
+        if rule.not_served:
+            raise Refusal(Why.NOT_SERVED, rule.not_served)
+        return who
+
+
+def _wrap(handler: Any, method: str, who: Caller, refusal: Refusal | None) -> Any:
+    """The handler with its caller known and its errors translated; of a refused call one that ends it at once."""
+    kind = (handler.request_streaming, handler.response_streaming)
+    inner, make = {
+        (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
+        (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
+        (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
+        (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
+    }[kind]
+
+    async def call(request: Any, context: Any) -> Any:
+        _caller.set(who)
+        try:
+            if refusal is not None:
+                raise refusal
+            return await inner(request, context)
+        except Exception as error:  # noqa: BLE001 - the one boundary
+            await _abort(error, method, context)
+
+    async def stream(request: Any, context: Any) -> None:
+        _caller.set(who)
+        try:
+            if refusal is not None:
+                raise refusal
+            answers = inner(request, context)
+            if inspect.isawaitable(answers):
+                await answers
+                return
+            # Written here, not yielded: if the caller leaves, the generator ends at once and not when it is collected.
+            async with contextlib.aclosing(answers):
+                async for answer in answers:
+                    await context.write(answer)
+        except Exception as error:  # noqa: BLE001 - the one boundary
+            await _abort(error, method, context)
+
+    return make(
+        stream if handler.response_streaming else call,
+        request_deserializer=handler.request_deserializer,
+        response_serializer=handler.response_serializer,
+    )
+
+
+async def _abort(error: Exception, method: str, context: Any) -> None:
+    match error:
+        case Refusal() | StoreUnavailable():
+            await failures.abort(context, to_refused(error))
+        case failures.Refused():
+            await failures.abort(context, error)
+        case grpc.aio.AbortError():
+            raise error
+        case DecodeError():
+            log.warning("%s: %s sent something that is no message of the contract", method, context.peer())
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "this is no message of the contract")
+        case _:
+            # What it was stands in the log, and is nobody else's business.
+            log.error("%s failed", method, exc_info=error)
+            await context.abort(grpc.StatusCode.INTERNAL, "control failed at this; its log says why")

@@ -1,0 +1,114 @@
+"""Who may call what: one table for every RPC of the contract. A test asserts that each stands in it.
+
+Also which RPCs stand in the contract before they are served, with what to use instead.
+"""
+
+from typing import NamedTuple
+
+from geniehive.rules.model import Scope
+from geniehive_control.core.keys import allowed
+from geniehive_control.core.refusal import Refusal, Why
+
+NODE = "node"
+GATEWAY = "gateway"
+
+READ = frozenset({Scope.READ})
+OPERATE = frozenset({Scope.OPERATE})
+ADMIN = frozenset({Scope.ADMIN})
+NONE: frozenset[Scope] = frozenset()
+
+
+class Rule(NamedTuple):
+    """Any of these daemons, or a key with any of these scopes. `anyone`: no proof is asked for."""
+
+    scopes: frozenset[Scope] = NONE
+    peers: frozenset[str] = frozenset()
+    anyone: bool = False
+    # Why it is not served, and what to use instead; empty: it is.
+    not_served: str = ""
+
+    @property
+    def needs(self) -> str:
+        """For SCOPE_MISSING."""
+        return " or ".join([*sorted(self.peers), *(scope.word for scope in sorted(self.scopes))])
+
+
+def _peers(*peers: str, scopes: frozenset[Scope] = NONE, not_served: str = "") -> Rule:
+    return Rule(scopes, frozenset(peers), not_served=not_served)
+
+
+_NO_TLS = "this version has no certificates; on loopback nodes and gateways use a shared key"
+_NO_ROLES = "this version has no roles and aliases; call models by their own names"
+_NO_BENCHMARKS = "this version keeps no benchmarks"
+_NO_REPORTS = "this version does not collect outcomes"
+_NO_COMMANDS = "this version sends no commands to nodes; ask the engine itself"
+
+POLICY: dict[str, Rule] = {
+    "/geniehive.v1.NodeService/Enroll": Rule(anyone=True, not_served=_NO_TLS),
+    "/geniehive.v1.NodeService/Leave": _peers(NODE, GATEWAY, not_served=_NO_TLS),
+    "/geniehive.v1.NodeService/Session": _peers(NODE),
+    "/geniehive.v1.RoutingService/WatchRoutes": _peers(GATEWAY),
+    "/geniehive.v1.RoutingService/ReportOutcomes": _peers(GATEWAY, not_served=_NO_REPORTS),
+    "/geniehive.v1.RoutingService/AwaitModel": _peers(GATEWAY, not_served=_NO_COMMANDS),
+    "/geniehive.v1.RoutingService/Resolve": _peers(GATEWAY, scopes=frozenset({Scope.INFER, Scope.READ})),
+    "/geniehive.v1.RoutingService/ListRoutes": Rule(READ),
+    "/geniehive.v1.RoutingService/MatchRoutes": Rule(READ, not_served="this version scores no routes; use ListRoutes"),
+    "/geniehive.v1.RoutingService/ExplainRoute": Rule(READ, not_served="this version explains nothing; use Resolve"),
+    "/geniehive.v1.RegistryService/ListHosts": Rule(READ),
+    "/geniehive.v1.RegistryService/GetHost": Rule(READ),
+    "/geniehive.v1.RegistryService/ListServices": Rule(READ),
+    "/geniehive.v1.RegistryService/GetService": Rule(READ),
+    "/geniehive.v1.RegistryService/ListRoles": Rule(READ, not_served=_NO_ROLES),
+    "/geniehive.v1.RegistryService/GetRole": Rule(READ, not_served=_NO_ROLES),
+    "/geniehive.v1.RegistryService/ListAliases": Rule(READ, not_served=_NO_ROLES),
+    "/geniehive.v1.RegistryService/GetAlias": Rule(READ, not_served=_NO_ROLES),
+    "/geniehive.v1.RegistryService/ListBenchmarkSamples": Rule(READ, not_served=_NO_BENCHMARKS),
+    "/geniehive.v1.RegistryService/GetClusterHealth": Rule(READ),
+    "/geniehive.v1.RegistryService/WatchRegistry": Rule(READ),
+    "/geniehive.v1.RegistryService/WatchLoad": Rule(READ),
+    "/geniehive.v1.RegistryService/QueryUsage": Rule(READ, not_served=_NO_REPORTS),
+    "/geniehive.v1.AdminService/CreateRole": Rule(OPERATE, not_served=_NO_ROLES),
+    "/geniehive.v1.AdminService/UpdateRole": Rule(OPERATE, not_served=_NO_ROLES),
+    "/geniehive.v1.AdminService/DeleteRole": Rule(OPERATE, not_served=_NO_ROLES),
+    "/geniehive.v1.AdminService/SetAlias": Rule(OPERATE, not_served=_NO_ROLES),
+    "/geniehive.v1.AdminService/DeleteAlias": Rule(OPERATE, not_served=_NO_ROLES),
+    "/geniehive.v1.AdminService/CreateClientKey": Rule(ADMIN),
+    "/geniehive.v1.AdminService/ListClientKeys": Rule(ADMIN),
+    "/geniehive.v1.AdminService/RevokeClientKey": Rule(ADMIN),
+    "/geniehive.v1.AdminService/CreateJoinToken": Rule(ADMIN, not_served=_NO_TLS),
+    "/geniehive.v1.AdminService/ListJoinTokens": Rule(ADMIN, not_served=_NO_TLS),
+    "/geniehive.v1.AdminService/RevokeJoinToken": Rule(ADMIN, not_served=_NO_TLS),
+    "/geniehive.v1.AdminService/ForgetHost": Rule(ADMIN),
+    "/geniehive.v1.AdminService/RevokeCredential": Rule(ADMIN, not_served=_NO_TLS),
+    "/geniehive.v1.AdminService/RecordBenchmarkSamples": Rule(OPERATE, not_served=_NO_BENCHMARKS),
+    "/geniehive.v1.AdminService/RunCommand": Rule(OPERATE, not_served=_NO_COMMANDS),
+    # Whether control is there, and what the contract is, are no secrets.
+    "/grpc.health.v1.Health/Check": Rule(anyone=True),
+    "/grpc.health.v1.Health/Watch": Rule(anyone=True),
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": Rule(anyone=True),
+}
+
+
+class Caller(NamedTuple):
+    """Who calls. `scopes` None: not by a key; a daemon, or anybody where authentication is off."""
+
+    # A key_id, "peer" or "anyone"; for logs and the audit.
+    name: str
+    peer: bool = False
+    scopes: tuple[Scope, ...] | None = None
+    key_id: str | None = None
+    # Authentication is off.
+    trusted: bool = False
+
+
+def check(rule: Rule, caller: Caller) -> None:
+    """Refusal (SCOPE_MISSING) unless the rule lets this caller in."""
+    if rule.anyone or caller.trusted:
+        return
+    if caller.scopes is not None:
+        # Also of a gateway that asks for a client: the key's scopes take the place of the gateway's rights.
+        permitted = bool(rule.scopes & allowed(caller.scopes))
+    else:
+        permitted = caller.peer and bool(rule.peers)
+    if not permitted:
+        raise Refusal(Why.SCOPE_MISSING, f"{caller.name} may not do this; it needs {rule.needs}", needs=rule.needs)

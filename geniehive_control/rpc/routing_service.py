@@ -1,0 +1,156 @@
+"""RoutingService: what gateways live on, and questions about routes."""
+
+import secrets
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+from geniehive import convert
+from geniehive.rules.model import NameKind, Resource
+from geniehive.rules.operations import Operation
+from geniehive.v1 import routing_pb2, routing_service_pb2_grpc
+from geniehive.v1 import routing_service_pb2 as pb
+from geniehive_control.core import effects as fx
+from geniehive_control.core import events as e
+from geniehive_control.core import lookup
+from geniehive_control.core.refusal import Refusal, Why, field_invalid
+from geniehive_control.hub import Hub
+from geniehive_control.rpc.guard import caller
+from geniehive_control.rpc.paging import page
+from geniehive_control.rpc.streams import converse
+
+# Of the resources in one part of an update: below the 4 MiB of a message, with room for the rest.
+_PART_BYTES = 3 * 1024 * 1024
+_LONGEST = 256
+
+
+class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
+    def __init__(self, hub: Hub, control_id: str, part_bytes: int = _PART_BYTES) -> None:
+        self._hub = hub
+        self._control_id = control_id
+        self._part_bytes = part_bytes
+        # By name: what each gateway gets is made once.
+        self._made: dict[str, routing_pb2.Resource] = {}
+
+    # It reads and writes by itself: then it is told at once when its caller has left.
+    async def WatchRoutes(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
+        first = await context.read()
+        if first is grpc.aio.EOF:
+            return
+        subscribed = _subscribed(first)
+        box = self._hub.subscribe(subscribed)
+        try:
+            await converse(context, box, self._parts, lambda message: self._take(subscribed.subscriber_id, message))
+        finally:
+            self._hub.unsubscribe(subscribed.subscriber_id)
+
+    def _take(self, subscriber_id: str, message: pb.WatchRoutesRequest) -> None:
+        match message.WhichOneof("message"):
+            case "ack":
+                rejected = (
+                    message.ack.rejected.message or "no reason given" if message.ack.HasField("rejected") else None
+                )
+                self._hub.feed(e.Acknowledged(subscriber_id=subscriber_id, nonce=message.ack.nonce, rejected=rejected))
+            case "subscribe":
+                raise Refusal(Why.OUT_OF_ORDER, "subscribe is the first message of a stream, and comes once")
+
+    def _parts(self, update: fx.Update) -> Iterator[pb.WatchRoutesResponse]:
+        part = self._part(update)
+        size = 0
+        for name in update.removed:
+            self._made.pop(name, None)
+            if size and size + len(name) > self._part_bytes:
+                part.update.more = True
+                yield part
+                part, size = self._part(update), 0
+            part.update.removed.append(name)
+            size += len(name.encode()) + 8
+        for resource in update.changed:
+            made = self._resource(resource)
+            length = made.ByteSize()
+            if size and size + length > self._part_bytes:
+                part.update.more = True
+                yield part
+                part, size = self._part(update), 0
+            part.update.changed.append(made)
+            size += length + 8
+        yield part
+
+    def _part(self, update: fx.Update) -> pb.WatchRoutesResponse:
+        return pb.WatchRoutesResponse(
+            update=pb.WatchRoutesResponse.Update(
+                nonce=update.nonce, control_id=self._control_id, cluster_id=self._hub.registry.cluster_id
+            )
+        )
+
+    def _resource(self, resource: Resource) -> routing_pb2.Resource:
+        made = self._made.get(resource.name)
+        if made is None or made.version != resource.version:
+            if len(self._made) > 2 * len(self._hub.registry.table) + 1000:
+                # Of resources that went while nobody was connected.
+                self._made.clear()
+            made = self._made[resource.name] = convert.resource_to_proto(resource)
+        return made
+
+    async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:
+        found = lookup.resolve(
+            self._hub.registry.table, request.model, _operation(request.operation), with_relays=caller().peer
+        )
+        return pb.ResolveResponse(resources=map(self._resolved, found))
+
+    def _resolved(self, resource: Resource) -> routing_pb2.Resource:
+        # A narrowed route is nobody else's, so it is not kept.
+        held = self._hub.registry.table.get(resource.name)
+        return self._resource(resource) if held is resource else convert.resource_to_proto(resource)
+
+    async def ListRoutes(self, request: pb.ListRoutesRequest, context: Any) -> pb.ListRoutesResponse:
+        kind = _kind(request.kind)
+        operation = _operation(request.operation)
+        found = sorted(
+            (
+                (route.model, route)
+                for route in lookup.routes(self._hub.registry.table)
+                if lookup.matches(route, kind, operation)
+            ),
+            key=lambda pair: pair[0],
+        )
+        routes, token = page(request, found, convert.route_to_proto)
+        return pb.ListRoutesResponse(routes=routes, next_page_token=token)
+
+
+def _subscribed(message: pb.WatchRoutesRequest) -> e.Subscribed:
+    if message.WhichOneof("message") != "subscribe":
+        raise Refusal(Why.OUT_OF_ORDER, "the first message of a stream must be subscribe")
+    asked = message.subscribe
+    for field in ("gateway_id", "instance_id", "gateway_version", "base_url"):
+        if len(getattr(asked, field)) > _LONGEST:
+            raise field_invalid(f"subscribe.{field}", f"is longer than {_LONGEST} characters")
+    return e.Subscribed(
+        subscriber_id=secrets.token_hex(8),
+        gateway_id=asked.gateway_id,
+        instance_id=asked.instance_id,
+        gateway_version=asked.gateway_version,
+        base_url=asked.base_url,
+        held=dict(asked.held_versions),
+    )
+
+
+def _operation(number: int) -> Operation | None:
+    """None: any."""
+    if number == 0:
+        return None
+    try:
+        return Operation(number)
+    except ValueError as error:
+        raise field_invalid("operation", f"{number} is none that this version knows") from error
+
+
+def _kind(number: int) -> NameKind | None:
+    """None: any."""
+    if number == 0:
+        return None
+    try:
+        return NameKind(number)
+    except ValueError as error:
+        raise field_invalid("kind", f"{number} is none that this version knows") from error

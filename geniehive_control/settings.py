@@ -1,0 +1,51 @@
+"""What can be set for control. `configs/control.full.yaml` shows every option with its default."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from geniehive.kit.config import Settings
+from geniehive.kit.daemon import DaemonSettings
+
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class KeySettings(Settings, frozen=True, kw_only=True):
+    """Where a key is: exactly one of the three."""
+
+    key: str | None = None
+    key_file: str | None = None
+    key_env: str | None = None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class ClientKeySettings(KeySettings, frozen=True, kw_only=True):
+    name: str
+    scopes: Annotated[list[Literal["infer", "read", "operate", "admin"]], Meta(min_length=1)]
+
+    # Said again, since a struct makes a new one for each class.
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(name={self.name!r}, ...)"
+
+
+class AuthSettings(Settings, frozen=True, kw_only=True):
+    require: bool = True
+    client_keys: list[ClientKeySettings] | None = None
+    node_keys: list[KeySettings] | None = None
+
+
+class ControlSettings(DaemonSettings, frozen=True, kw_only=True):
+    listen: str = "127.0.0.1:8801"
+    database_url: str | None = None
+    auth: AuthSettings = AuthSettings()
+    lease_ttl: Annotated[float, Meta(ge=0.2)] = 2.5
+    heartbeat_interval: Seconds | None = None
+    load_interval: Seconds = 1.0
+    restart_grace: Annotated[float, Meta(ge=0)] = 30.0
+    stop_grace: Seconds = 5.0
+
+    def __repr__(self) -> str:
+        # database_url may hold a password.
+        return f"ControlSettings(listen={self.listen!r}, ...)"

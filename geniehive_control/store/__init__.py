@@ -1,0 +1,7 @@
+"""What outlives control: SQLite in the state folder, or PostgreSQL by URL.
+
+tables     the tables, as SQLAlchemy knows them
+engine     addresses of databases, connections, and what their errors mean
+migrate    brings a database to the newest revision, under a lock
+database   the Store of `ports`: reads at start, writes in whole steps
+"""

@@ -1,0 +1,199 @@
+"""The Store of `ports` on a database: reads at start, writes in whole steps."""
+
+import logging
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from geniehive.rules.model import ClientKey, Host, Scope, Service
+from geniehive_control.core.records import Stored, StoredHost, StoredKey
+from geniehive_control.ports import Audit
+from geniehive_control.store import engine as engines
+from geniehive_control.store import migrate
+from geniehive_control.store.tables import audit, client_keys, cluster, hosts, services
+
+log = logging.getLogger(__name__)
+
+
+class _HostBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What of a host is in its row's body."""
+
+    host: Host
+    machine_id: str | None = None
+    agent_version: str = ""
+
+
+_host_body = msgspec.json.Decoder(_HostBody)
+_service_body = msgspec.json.Decoder(Service)
+
+
+async def open_database(database_url: str | None, folder: Path) -> "Database":
+    """The database at its newest revision. UserError if it can't be used."""
+    engine = engines.create(engines.parse(database_url, folder))
+    try:
+        await migrate.to_head(engine)
+    except BaseException:
+        await engine.dispose()
+        raise
+    return Database(engine)
+
+
+class Database:
+    """Every method is one transaction, and fails with StoreUnavailable."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+        self._insert = _insert(engine.dialect.name)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    async def load(self) -> Stored:
+        async with engines.step(self._engine) as connection:
+            cluster_id = await self._cluster_id(connection)
+            offered: dict[str, list[Service]] = {}
+            for row in await connection.execute(sa.select(services).order_by(services.c.service)):
+                if (service := _decode(_service_body, row.body, f"service {row.service}")) is not None:
+                    offered.setdefault(row.host_id, []).append(service)
+            found_hosts = []
+            for row in await connection.execute(sa.select(hosts).order_by(hosts.c.host_id)):
+                body = _decode(_host_body, row.body, f"host {row.host_id}")
+                if body is not None:
+                    found_hosts.append(
+                        StoredHost(
+                            host=body.host,
+                            services=tuple(offered.get(row.host_id, ())),
+                            machine_id=body.machine_id,
+                            agent_version=body.agent_version,
+                            joined=row.joined,
+                            last_seen=row.last_seen,
+                            online=row.online,
+                        )
+                    )
+            rows = await connection.execute(sa.select(client_keys).order_by(client_keys.c.created))
+            found_keys = tuple(map(_key, rows))
+        return Stored(cluster_id=cluster_id, hosts=tuple(found_hosts), keys=found_keys)
+
+    async def _cluster_id(self, connection: AsyncConnection) -> str:
+        values = {"row": 1, "cluster_id": f"c{secrets.token_hex(8)}", "created": time.time()}
+        # Of two processes that start at once, both take the id of the first.
+        await connection.execute(self._insert(cluster).values(values).on_conflict_do_nothing())
+        return str(await connection.scalar(sa.select(cluster.c.cluster_id)))
+
+    async def put_hosts(self, kept: Sequence[StoredHost]) -> None:
+        host_rows = [
+            {
+                "host_id": host.host_id,
+                "body": _encode(_HostBody(host.host, host.machine_id, host.agent_version)),
+                "joined": host.joined,
+                "last_seen": host.last_seen,
+                "online": host.online,
+            }
+            for host in kept
+        ]
+        service_rows = [
+            {"service": service.service, "host_id": host.host_id, "body": _encode(service)}
+            for host in kept
+            for service in host.services
+        ]
+        if not host_rows:
+            return
+        gone = sa.and_(
+            services.c.host_id.in_([host.host_id for host in kept]),
+            services.c.service.not_in([row["service"] for row in service_rows]),
+        )
+        async with engines.step(self._engine) as connection:
+            await connection.execute(self._upsert(hosts, "host_id"), host_rows)
+            await connection.execute(sa.delete(services).where(gone))
+            if service_rows:
+                await connection.execute(self._upsert(services, "service"), service_rows)
+
+    def _upsert(self, table: sa.Table, key: str) -> Any:
+        insert = self._insert(table)
+        others = {c.name: insert.excluded[c.name] for c in table.columns if c.name != key}
+        return insert.on_conflict_do_update(index_elements=[key], set_=others)
+
+    async def put_seen(self, seen: Mapping[str, float]) -> None:
+        if not seen:
+            return
+        statement = sa.update(hosts).where(hosts.c.host_id == sa.bindparam("id")).values(last_seen=sa.bindparam("at"))
+        async with engines.step(self._engine) as connection:
+            await connection.execute(statement, [{"id": host_id, "at": at} for host_id, at in seen.items()])
+
+    async def forget_host(self, host_id: str, line: Audit) -> None:
+        async with engines.step(self._engine) as connection:
+            await connection.execute(sa.delete(hosts).where(hosts.c.host_id == host_id))
+            await _note(connection, line)
+
+    async def add_key(self, key: ClientKey, created: float, line: Audit) -> None:
+        values = {
+            "key_id": key.key_id,
+            "sha256": key.sha256,
+            "display_name": key.display_name,
+            "scopes": " ".join(scope.word for scope in key.scopes),
+            "created": created,
+            "expires": key.expires,
+        }
+        async with engines.step(self._engine) as connection:
+            await connection.execute(sa.insert(client_keys).values(values))
+            await _note(connection, line)
+
+    async def revoke_key(self, key_id: str, line: Audit) -> None:
+        statement = sa.update(client_keys).where(client_keys.c.key_id == key_id).values(revoked=line.at)
+        async with engines.step(self._engine) as connection:
+            await connection.execute(statement)
+            await _note(connection, line)
+
+    async def ping(self) -> None:
+        # Changes nothing, but needs the right and the room to write.
+        async with engines.step(self._engine) as connection:
+            await connection.execute(sa.update(cluster).values(created=cluster.c.created))
+
+
+def _insert(dialect: str) -> Any:
+    """INSERT ... ON CONFLICT: the two dialects have the same words for it, in places that are slow to import."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert
+    else:
+        from sqlalchemy.dialects.sqlite import insert  # type: ignore[assignment]
+    return insert
+
+
+async def _note(connection: AsyncConnection, line: Audit) -> None:
+    values = {"at": line.at, "caller": line.caller[:64], "action": line.action[:64], "target": line.target}
+    await connection.execute(sa.insert(audit).values(values))
+
+
+def _encode(value: msgspec.Struct) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], body: str, what: str) -> Any:
+    """None for a row that this version cannot read: its node sends it again anyway."""
+    try:
+        return decoder.decode(body)
+    except (msgspec.DecodeError, ValueError) as error:
+        log.warning("%s is stored in a form that this version cannot read, and is left out: %s", what, error)
+        return None
+
+
+def _key(row: Any) -> StoredKey:
+    key = ClientKey(
+        key_id=row.key_id,
+        sha256=bytes(row.sha256),
+        display_name=row.display_name,
+        scopes=tuple(_scopes(row.scopes.split())),
+        expires=row.expires,
+    )
+    return StoredKey(key=key, created=row.created, revoked=row.revoked)
+
+
+def _scopes(words: Iterable[str]) -> Iterable[Scope]:
+    known = {scope.word: scope for scope in Scope}
+    return (known[word] for word in words if word in known)

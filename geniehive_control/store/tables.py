@@ -1,0 +1,67 @@
+"""The tables. `migrations/` must lead to exactly these; a test compares them.
+
+Times are seconds since the epoch. A `body` is JSON of the noun in `geniehive.rules.model` or `core.records`.
+"""
+
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# One row, made when the database is.
+cluster = Table(
+    "cluster",
+    metadata,
+    Column("row", Integer, primary_key=True, autoincrement=False),
+    Column("cluster_id", String(64), nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("host_id", String(63), primary_key=True),
+    Column("body", Text, nullable=False),
+    Column("joined", Double, nullable=False),
+    Column("last_seen", Double, nullable=False),
+    Column("online", Boolean, nullable=False),
+)
+
+services = Table(
+    "services",
+    metadata,
+    # "host/service"
+    Column("service", String(127), primary_key=True),
+    Column("host_id", String(63), ForeignKey("hosts.host_id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+
+client_keys = Table(
+    "client_keys",
+    metadata,
+    Column("key_id", String(64), primary_key=True),
+    Column("sha256", LargeBinary(32), nullable=False, unique=True),
+    Column("display_name", Text, nullable=False),
+    # Words with spaces between them: "infer read".
+    Column("scopes", Text, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("expires", Double),
+    Column("revoked", Double),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    # A key_id, or how else the caller came.
+    Column("caller", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("target", Text, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""alembic migrations of the store; see env.py."""

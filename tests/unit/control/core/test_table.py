@@ -1,0 +1,97 @@
+"""The table changes by as little as it must."""
+
+import msgspec
+
+from geniehive.rules.model import ClientKey, LoadState, Relay, Service, Upstream
+from geniehive_control.core.table import Table, version
+from tests.support.cluster import CHAT, EMBEDDINGS, asset, service
+
+
+def put(table: Table, made: Service) -> set[str]:
+    return table.put_service(made) | table.compile()
+
+
+def drop(table: Table, name: str) -> set[str]:
+    return table.drop_service(name) | table.compile()
+
+
+def test_each_change_names_what_became_other() -> None:
+    table = Table()
+    one = service("a/x", "m", "n")
+    assert put(table, one) == {"endpoint/a/x/m", "endpoint/a/x/n", "route/m", "route/n", "route/a/x"}
+    assert put(table, one) == set()
+    assert put(table, service("a/x", "m")) == {"endpoint/a/x/n", "route/n", "route/a/x"}
+    assert put(table, service("b/y", "m")) == {"endpoint/b/y/m", "route/m", "route/b/y"}
+    assert drop(table, "a/x") == {"endpoint/a/x/m", "route/m", "route/a/x"}
+    assert drop(table, "a/x") == set()
+    assert drop(table, "b/y") == {"endpoint/b/y/m", "route/m", "route/b/y"}
+    assert len(table) == 0
+    assert table._having == {}
+    assert table._offers == {}
+
+
+def test_a_model_that_gets_loaded_makes_no_route_stale() -> None:
+    table = Table()
+    put(table, service("a/x", "m", "n"))
+    loaded = service("a/x", asset("m", load_state=LoadState.LOADED), "n")
+    assert table.put_service(loaded) == {"endpoint/a/x/m"}
+    assert not table.stale
+
+
+def test_what_routes_depend_on_makes_them_stale() -> None:
+    table = Table()
+    put(table, service("a/x", "m"))
+    for made, routes in (
+        (service("a/x", "m", operations=(EMBEDDINGS,)), {"route/m", "route/a/x"}),
+        (service("a/x", "m", operations=(EMBEDDINGS,), hosted=True), set()),
+        (service("a/x", asset("m", CHAT)), {"route/m", "route/a/x"}),
+    ):
+        assert {name for name in put(table, made) if name.startswith("route/")} == routes
+
+
+def test_many_changes_are_compiled_together() -> None:
+    table = Table()
+    for number in range(5):
+        table.put_service(service(f"a/x{number}", "m"))
+        assert table.stale
+        assert "route/m" not in table
+    assert "route/m" in table.compile()
+    assert not table.stale
+
+
+def test_a_service_that_goes_down_changes_its_upstream_alone() -> None:
+    table = Table()
+    put(table, service("a/x", "m"))
+    assert table.put_upstream(Upstream(service="a/x", routable=True)) == {"upstream/a/x"}
+    assert table.put_upstream(Upstream(service="a/x", routable=True)) == set()
+    assert table.put_upstream(Upstream(service="a/x", routable=False)) == {"upstream/a/x"}
+    assert not table.stale
+    assert drop(table, "a/x") == {"endpoint/a/x/m", "route/m", "route/a/x", "upstream/a/x"}
+
+
+def test_relays_and_keys() -> None:
+    table = Table()
+    relay = Relay(host_id="a", token="t")
+    assert table.put_relay("a", relay) == {"relay/a"}
+    assert table.put_relay("a", relay) == set()
+    assert table.put_relay("a", None) == {"relay/a"}
+    assert table.put_relay("a", None) == set()
+    assert table.put_key(ClientKey(key_id="k")) == {"key/k"}
+    assert table.drop_key("k") == {"key/k"}
+    assert table.drop_key("k") == set()
+
+
+def test_versions_are_of_the_contents_alone() -> None:
+    content = Upstream(service="a/x", ways=service("a/x").ways)
+    again = msgspec.msgpack.decode(msgspec.msgpack.encode(content), type=Upstream)
+    assert content is not again
+    assert version(content) == version(again)
+    assert version(content) != version(msgspec.structs.replace(content, routable=True))
+    # Written down: another process, or another release, must come to the same.
+    assert version(ClientKey(key_id="k", sha256=b"x" * 32)) == "cc7c32599e840440"
+
+
+def test_a_model_may_be_called_like_a_service() -> None:
+    table = Table()
+    put(table, service("a/x", "a/x"))
+    assert drop(table, "a/x") == {"endpoint/a/x/a/x", "route/a/x"}

@@ -1,0 +1,23 @@
+"""Refusals of the core and the store -> the one exception of the wire."""
+
+import pytest
+
+from geniehive import failures
+from geniehive.v1.failure_pb2 import FailureReason
+from geniehive_control.core.refusal import Refusal, Why
+from geniehive_control.ports import StoreUnavailable
+from geniehive_control.rpc.errors import to_refused
+
+
+@pytest.mark.parametrize("why", Why)
+def test_each_reason_is_one_of_the_contract(why: Why) -> None:
+    refused = to_refused(Refusal(why, "text", retry_after=1.5, name="x"))
+    assert refused.name == why.name
+    assert refused.reason == FailureReason.Value(f"FAILURE_REASON_{why.name}")
+    assert refused.code is failures.CODES[refused.reason]
+    assert (refused.message, refused.metadata, refused.retry_after) == ("text", {"name": "x"}, 1.5)
+
+
+def test_the_store() -> None:
+    refused = to_refused(StoreUnavailable("locked"))
+    assert (refused.name, refused.message) == ("STORE_UNAVAILABLE", "nothing was stored: locked")

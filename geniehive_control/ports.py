@@ -40,4 +40,4 @@ class Store(Protocol):
     async def revoke_key(self, key_id: str, audit: Audit) -> None: ...
 
     async def ping(self) -> None:
-        """Whether it takes writes; stores nothing."""
+        """Whether it takes writes; nothing that `load` gives is changed."""

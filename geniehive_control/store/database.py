@@ -81,7 +81,7 @@ class Database:
         return Stored(cluster_id=cluster_id, hosts=tuple(found_hosts), keys=found_keys)
 
     async def _cluster_id(self, connection: AsyncConnection) -> str:
-        values = {"row": 1, "cluster_id": f"c{secrets.token_hex(8)}", "created": time.time()}
+        values = {"row": 1, "cluster_id": f"c{secrets.token_hex(8)}", "created": time.time(), "checked": time.time()}
         # Of two processes that start at once, both take the id of the first.
         await connection.execute(self._insert(cluster).values(values).on_conflict_do_nothing())
         return str(await connection.scalar(sa.select(cluster.c.cluster_id)))
@@ -151,9 +151,9 @@ class Database:
             await _note(connection, line)
 
     async def ping(self) -> None:
-        # Changes nothing, but needs the right and the room to write.
+        # A new value each time: SQLite does not write one that is as it was, and a full disk would go unseen.
         async with engines.step(self._engine) as connection:
-            await connection.execute(sa.update(cluster).values(created=cluster.c.created))
+            await connection.execute(sa.update(cluster).values(checked=time.time()))
 
 
 def _insert(dialect: str) -> Any:

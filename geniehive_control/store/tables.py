@@ -21,6 +21,8 @@ cluster = Table(
     Column("row", Integer, primary_key=True, autoincrement=False),
     Column("cluster_id", String(64), nullable=False),
     Column("created", Double, nullable=False),
+    # When control last tried whether the database takes writes.
+    Column("checked", Double, nullable=False),
 )
 
 hosts = Table(

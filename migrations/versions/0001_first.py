@@ -15,6 +15,7 @@ def upgrade() -> None:
         sa.Column("row", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("cluster_id", sa.String(64), nullable=False),
         sa.Column("created", sa.Double(), nullable=False),
+        sa.Column("checked", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("row", name="pk_cluster"),
     )
     op.create_table(

@@ -10,6 +10,7 @@ from geniehive_control.core.hosts import HostState
 from geniehive_control.core.registry import Registry
 from geniehive_control.core.subscriber import Subscriber
 from geniehive_control.core.summary import summarize
+from geniehive_control.core.verdict import Life
 from geniehive_control.rpc.errors import to_refused
 
 
@@ -76,7 +77,7 @@ def cluster_health(registry: Registry, control_id: str) -> registry_service_pb2.
         gateways=map(gateway_status, sorted(registry.subscribers, key=lambda s: (s.gateway_id, s.instance_id))),
         warnings=summary.warnings,
     )
-    if registry.grace_ends is not None:
+    if registry.grace_ends is not None and any(host.life is Life.PRESUMED for host in registry.hosts()):
         end = registry.started.wall + registry.grace_ends - registry.started.mono
         health.restart_grace_end_time.CopyFrom(convert.timestamp(end))
     if registry.store_failure is not None:

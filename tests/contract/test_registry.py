@@ -5,11 +5,13 @@ import asyncio
 import grpc
 import pytest
 
-from geniehive.rules.model import Availability
+from geniehive.rules.model import Availability, Host
 from geniehive.v1 import credential_pb2, failure_pb2, load_pb2, node_service_pb2, registry_pb2
 from geniehive.v1 import registry_service_pb2 as pb
+from geniehive_control.core.records import StoredHost
 from tests.support.cluster import EMBEDDINGS, asset, service
 from tests.support.control_server import AS_NODE, Control, Stream, as_, for_client, refused, running_control, until
+from tests.support.fake_store import FakeStore
 
 READ = as_("read")
 OLLAMA = service("gpu-1/ollama", "qwen3")
@@ -114,7 +116,7 @@ async def test_how_the_cluster_is() -> None:
         assert found.state == registry_pb2.HEALTH_STATE_HEALTHY
         assert (found.cluster_id, found.control_id) == ("c1", "control-1")
         assert (found.host_count, found.hosts_online, found.service_count, found.services_routable) == (1, 1, 1, 1)
-        assert found.HasField("restart_grace_end_time")
+        assert not found.HasField("restart_grace_end_time")
         (status,) = found.gateways
         assert (status.gateway_id, status.base_url) == ("gw", "http://gw")
         await until(lambda: all(subscriber.current for subscriber in control.hub.registry.subscribers))
@@ -126,6 +128,20 @@ async def test_how_the_cluster_is() -> None:
         assert found.store.reason == failure_pb2.FAILURE_REASON_STORE_UNAVAILABLE
         assert "disk full" in found.store.message
         assert found.state == registry_pb2.HEALTH_STATE_UNHEALTHY
+
+
+async def test_the_grace_is_told_while_stored_hosts_are_presumed() -> None:
+    store = FakeStore()
+    await store.put_hosts([StoredHost(host=Host(host_id="gpu-1"), online=True)])
+    async with running_control(store) as control:
+        request = pb.GetClusterHealthRequest()
+        assert (await control.registry.GetClusterHealth(request, metadata=READ)).health.HasField(
+            "restart_grace_end_time"
+        )
+        await control.node("gpu-1", OLLAMA)
+        assert not (await control.registry.GetClusterHealth(request, metadata=READ)).health.HasField(
+            "restart_grace_end_time"
+        )
 
 
 class Watcher:

@@ -1,0 +1,300 @@
+"""Looks in, the whole offer of this host out.
+
+A service is listed from the first good look at it. Those that an operator configured are listed before that too, so
+that a wrong address can be seen in the cluster's status. A service that goes away stays listed as unhealthy, because
+its models' names still exist; one that was found by chance is forgotten after `FORGET_AFTER`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from geniehive.rules import names
+from geniehive.rules.model import (
+    Asset,
+    Availability,
+    Condition,
+    Health,
+    Host,
+    Inventory,
+    LoadState,
+    Reason,
+    Relay,
+    Service,
+    ServiceLoad,
+    Value,
+)
+from geniehive.rules.operations import Operation
+from geniehive_node.core import budget, guess, ways
+from geniehive_node.core.looks import Figures, Snapshot, Source, Trouble
+
+FORGET_AFTER = 600.0
+# Looks that may time out one after another before an engine counts as down: a busy one answers late.
+SLOW_LOOKS = 3
+_DETAIL_LIMIT = 500
+_NO_FIGURES = Figures()
+
+
+class Looked(Value, frozen=True, kw_only=True):
+    """A look at a source went well."""
+
+    source: str
+    snapshot: Snapshot
+    figures: Figures = Figures()
+
+
+class Missed(Value, frozen=True, kw_only=True):
+    """A look at a source failed."""
+
+    source: str
+    trouble: Trouble
+    detail: str
+    runtime: str | None = None
+
+
+class FirstLooksDone(Value, frozen=True):
+    """Every source was looked at once, or the time for that is over. Nothing is offered before."""
+
+
+class Joined(Value, frozen=True, kw_only=True):
+    """Control's word on who this host is."""
+
+    cluster_id: str
+    host_id: str
+
+
+class TooMuch(Value, frozen=True):
+    """Control refused an offer for its size."""
+
+
+class Stopping(Value, frozen=True):
+    """The daemon is about to end."""
+
+
+Event = Looked | Missed | FirstLooksDone | Joined | TooMuch | Stopping
+
+
+class Found(Value, frozen=True, kw_only=True):
+    """What the first looks gave, demonstration engines aside: chat models, and names of engines at work."""
+
+    chat_models: int
+    engines: tuple[str, ...]
+
+
+class Offer(Value, frozen=True, kw_only=True):
+    """The offer changed. `sources`: the source behind each service, by the second half of its name."""
+
+    inventory: Inventory
+    sources: dict[str, str]
+
+
+Effect = Found | Offer
+
+
+@dataclass
+class _State:
+    """Of one source."""
+
+    source: Source
+    snapshot: Snapshot | None = None
+    figures: Figures = _NO_FIGURES
+    trouble: Trouble | None = None
+    detail: str = ""
+    runtime: str | None = None  # known from a failed look, before there was a good one
+    count: int = 0  # failed looks in a row
+    since: float = 0.0  # the first of them
+    service_id: str | None = None
+    named_for: str | None = None  # the runtime it was named after; another engine gets another name
+
+    @property
+    def down(self) -> bool:
+        return self.trouble is not None and (self.trouble is not Trouble.SLOW or self.count >= SLOW_LOOKS)
+
+
+class Catalog:
+    """What this host offers. Changes through `handle` alone."""
+
+    def __init__(self, host: Host, sources: Sequence[Source], relay: Relay | None) -> None:
+        self._host = host
+        self._relay = relay
+        self._states = {source.key: _State(source) for source in sources}
+        self._reserved = {s.name for s in sources if s.name is not None}
+        self._cluster_id: str | None = None
+        self._limit = budget.DEFAULT_BYTES
+        self._open = False
+        self._offered: Offer | None = None
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        match event:
+            case Looked():
+                self._looked(self._states[event.source], event)
+            case Missed():
+                self._missed(self._states[event.source], event, now)
+            case Joined():
+                self._joined(event)
+            case TooMuch():
+                self._limit = max(budget.LEAST_BYTES, self._limit // 2)
+            case Stopping():
+                stopping = Condition(availability=Availability.DRAINING, reason=Reason.STOPPING)
+                self._host = replace(self._host, condition=stopping)
+            case FirstLooksDone():
+                self._open = True
+        if not self._open:
+            return effects
+        offer = self._offer(now)
+        if isinstance(event, FirstLooksDone):
+            effects.append(self._found(offer))
+        if offer != self._offered:
+            self._offered = offer
+            effects.append(offer)
+        return effects
+
+    def load(self, relayed: Mapping[str, int]) -> list[ServiceLoad]:
+        """Figures of all listed services. `relayed`: requests passing through the relay, by service id."""
+        loads = []
+        for state in self._states.values():
+            if state.service_id is None:
+                continue
+            figures = _NO_FIGURES if state.down else state.figures
+            loads.append(
+                ServiceLoad(
+                    service=names.join_service(self._host.host_id, state.service_id),
+                    running=figures.running,
+                    queued=figures.queued,
+                    relayed=relayed.get(state.service_id, 0),
+                )
+            )
+        return loads
+
+    # Events.
+
+    def _looked(self, state: _State, event: Looked) -> None:
+        state.snapshot = event.snapshot
+        state.figures = event.figures
+        state.trouble = None
+        state.count = 0
+
+    def _missed(self, state: _State, event: Missed, now: float) -> None:
+        if state.trouble is None:
+            state.since = now
+        state.count = state.count + 1 if state.trouble == event.trouble else 1
+        state.trouble = event.trouble
+        state.detail = event.detail[:_DETAIL_LIMIT]
+        state.runtime = event.runtime or state.runtime
+        if event.trouble is Trouble.STRANGE and not state.source.configured:
+            # Another program has the port now; what was known is about nothing any more.
+            state.snapshot = None
+            state.runtime = None
+
+    def _joined(self, event: Joined) -> None:
+        self._cluster_id = event.cluster_id
+        self._host = replace(self._host, host_id=event.host_id)
+        if self._relay is not None:
+            self._relay = replace(self._relay, host_id=event.host_id)
+
+    # The offer.
+
+    def _found(self, offer: Offer) -> Found:
+        real = [s for s in offer.inventory.services if not s.demo and s.condition.health is Health.HEALTHY]
+        chat = {a.asset_id for s in real for a in s.assets if Operation.CHAT in s.operations_of(a)}
+        return Found(chat_models=len(chat), engines=tuple(names.split_service(s.service)[1] for s in real))
+
+    def _offer(self, now: float) -> Offer:
+        services = []
+        sources = {}
+        for state in self._states.values():
+            if not self._listed(state, now):
+                state.service_id = None
+                continue
+            self._name(state)
+            assert state.service_id is not None
+            services.append(self._service(state, state.service_id))
+            sources[state.service_id] = state.source.key
+        # The session counts revisions; here the offer is what it says.
+        inventory = Inventory(
+            revision=0, host=self._host, services=budget.fit(services, self._limit), relay=self._relay
+        )
+        return Offer(inventory=inventory, sources=sources)
+
+    def _listed(self, state: _State, now: float) -> bool:
+        if state.source.expected:
+            return True
+        if state.down and state.snapshot is not None and now - state.since >= FORGET_AFTER:
+            state.snapshot = None
+        if state.snapshot is not None:
+            return True
+        # An engine that was recognised, but wants a key or still loads.
+        return state.trouble in (Trouble.REFUSED, Trouble.LOADING) and state.runtime is not None
+
+    def _name(self, state: _State) -> None:
+        runtime = state.snapshot.runtime if state.snapshot else state.source.runtime or state.runtime
+        if state.service_id is not None and (state.named_for == runtime or runtime is None):
+            return
+        state.named_for = runtime
+        if state.source.name is not None:
+            state.service_id = state.source.name
+            return
+        taken = self._reserved | {s.service_id for s in self._states.values() if s is not state and s.service_id}
+        wanted = names.to_id(runtime or state.source.url.rpartition("//")[2], "engine")
+        number = 1
+        state.service_id = wanted
+        while state.service_id in taken:
+            number += 1
+            state.service_id = f"{wanted[:58]}-{number}"
+
+    def _service(self, state: _State, service_id: str) -> Service:
+        source, snapshot = state.source, state.snapshot
+        service = Service(
+            service=names.join_service(self._host.host_id, service_id),
+            runtime=(snapshot.runtime if snapshot else source.runtime or state.runtime or "")[:100],
+            ways=ways.of(source),
+            hosted=source.hosted,
+            demo=source.demo,
+            condition=self._condition(state),
+        )
+        if snapshot is None:
+            return replace(service, operations=source.operations)
+        if snapshot.cluster is not None and snapshot.cluster == self._cluster_id:
+            detail = (
+                f"{source.key} is a gateway of this cluster itself, whose requests would go in a circle; "
+                "take it out of the node's engines"
+            )
+            return replace(service, ways=(), condition=Condition(health=Health.UNHEALTHY, detail=detail))
+        return replace(
+            service,
+            runtime_version=snapshot.version[:100],
+            operations=source.operations or snapshot.operations,
+            assets=self._assets(state, snapshot),
+            slots=snapshot.slots,
+            loads_on_request=snapshot.loads_on_request,
+        )
+
+    def _assets(self, state: _State, snapshot: Snapshot) -> tuple[Asset, ...]:
+        source = state.source
+        told = {a.upstream_name: a for a in snapshot.assets}
+        if source.models:
+            told = {name: told.get(name) or _declared(name) for name in source.models}
+        assets = []
+        for asset in told.values():
+            if not names.is_model_name(asset.asset_id) or not names.is_model_name(asset.upstream_name):
+                continue
+            if source.operations:
+                asset = replace(asset, operations=())
+            if state.trouble is Trouble.LOADING:
+                asset = replace(asset, load_state=LoadState.LOADING)
+            assets.append(asset)
+        return tuple(assets)
+
+    def _condition(self, state: _State) -> Condition:
+        if state.down:
+            return Condition(health=Health.UNHEALTHY, reason=Reason.ENGINE, detail=state.detail)
+        if state.snapshot is None:
+            return Condition(detail="not looked at yet")
+        return Condition(health=Health.HEALTHY, availability=Availability.AVAILABLE)
+
+
+def _declared(name: str) -> Asset:
+    """A model of which only the configuration knows."""
+    return Asset(asset_id=name, upstream_name=name, operations=guess.by_name(name))

@@ -1,0 +1,266 @@
+"""The way from a gateway to an engine that needs a key, listens on loopback, or wants another path.
+
+`POST {base_url}/{host}/{service}{API path}` with `authorization: Bearer {token}` goes to the service's engine with the
+engine's own key. Nothing else goes through: only registered services, only the API's paths, exactly as they are
+spelled. The gateway sets the limits in time; when it leaves, the engine's work is aborted.
+"""
+
+import asyncio
+import hmac
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping
+
+import orjson
+from aiohttp import web
+from multidict import CIMultiDict
+
+from geniehive.kit import address
+from geniehive.kit.errors import UserError
+from geniehive.kit.http1 import (
+    Client,
+    ConnectFailed,
+    ConnectTimeout,
+    FirstByteTimeout,
+    HttpError,
+    IdleTimeout,
+    Response,
+    Timeouts,
+    TotalTimeout,
+)
+from geniehive_node.core import ways
+from geniehive_node.engines.ask import GENIEHIVE, Target
+
+log = logging.getLogger(__name__)
+
+ERROR_HEADER = "x-geniehive-relay-error"
+# A request up to this size is sent with its length, and again if a kept connection had died; more is streamed.
+_WHOLE_REQUEST = 4 * 1024 * 1024
+_READ_SIZE = 256 * 1024
+
+_HOP_BY_HOP = frozenset(
+    {
+        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te"),
+        *("trailer", "transfer-encoding", "upgrade"),
+    }
+)
+_NOT_SENT_ON = _HOP_BY_HOP | {"host", "content-length", "expect", "authorization", "x-api-key", "cookie"}
+_NOT_SENT_BACK = _HOP_BY_HOP | {"set-cookie", ERROR_HEADER}
+
+
+class _Refusal(Exception):
+    def __init__(self, status: int, word: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.word = word
+        self.message = message
+
+
+class RelayServer:
+    """`routes` says what each service id leads to. `base_url` is set once it listens."""
+
+    def __init__(self, client: Client, token: str, connect_timeout: float) -> None:
+        self._client = client
+        self._token = f"Bearer {token}".encode()
+        # Only the connect limit is ours: how long an answer may take, the gateway knows.
+        self._timeouts = Timeouts(connect=connect_timeout, first_byte=None, idle=None)
+        self._host_id = ""
+        self._routes: Mapping[str, Target] = {}
+        self._in_flight: Counter[str] = Counter()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._stopping = False
+        self._runner: web.ServerRunner | None = None
+        self.base_url = ""
+
+    def serve(self, host_id: str, routes: Mapping[str, Target]) -> None:
+        """Replaces what can be reached."""
+        self._host_id = host_id
+        self._routes = routes
+
+    def in_flight(self) -> Mapping[str, int]:
+        """Requests passing through now, by service id."""
+        return +self._in_flight
+
+    async def start(self, listen: str) -> None:
+        """UserError if the address can't be had."""
+        host, port = address.split(listen)
+        if not address.is_loopback(host):
+            raise UserError(
+                f"relay.listen {listen}: the relay has no TLS in this version, so it listens on loopback only; "
+                "choose 127.0.0.1:PORT"
+            )
+        server = web.Server(
+            self._handle,
+            handler_cancellation=True,
+            access_log=None,
+            auto_decompress=False,
+            keepalive_timeout=75.0,
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, host, port, backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise UserError(
+                f"the relay cannot listen on {listen}: {error.strerror or error}. Is another node running? "
+                "Choose another address: relay.listen"
+            ) from error
+        bound = self._runner.addresses[0][1]
+        self.base_url = f"http://{address.join(host, bound)}"
+
+    async def stop(self, grace: float) -> None:
+        """Refuses new requests, gives open ones `grace` seconds to end, then closes everything."""
+        self._stopping = True
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("%d relayed requests did not end in time and are cut", self._in_flight.total())
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            service_id, path = self._admit(request)
+        except _Refusal as refusal:
+            return _refuse(refusal)
+        self._in_flight[service_id] += 1
+        self._idle.clear()
+        try:
+            return await self._forward(request, self._routes[service_id], path)
+        except _Refusal as refusal:
+            return _refuse(refusal)
+        finally:
+            self._in_flight[service_id] -= 1
+            if not self._in_flight.total():
+                self._idle.set()
+
+    def _admit(self, request: web.BaseRequest) -> tuple[str, str]:
+        """The service id and the engine's path with query."""
+        given = request.headers.get("authorization", "").encode("utf-8", "surrogateescape")
+        if not hmac.compare_digest(given, self._token):
+            raise _Refusal(401, "unauthorized", "the relay's token is missing or not this one")
+        if self._stopping:
+            raise _Refusal(503, "stopping", "this node is stopping")
+        path, mark, query = request.raw_path.partition("?")
+        # "", host, service, the rest
+        parts = path.split("/", 3)
+        target = self._routes.get(parts[2]) if len(parts) == 4 and parts[:2] == ["", self._host_id] else None
+        if target is None:
+            raise _Refusal(404, "unknown-service", "this node offers no such service")
+        service_id = parts[2]
+        wanted = ways.upstream_path(target.base_path, f"/{parts[3]}")
+        if wanted is None:
+            raise _Refusal(404, "path-not-allowed", "this is no path of the API")
+        if request.method != "POST":
+            raise _Refusal(405, "path-not-allowed", f"{request.method} is not allowed; POST is")
+        return service_id, wanted + mark + query
+
+    async def _forward(self, request: web.BaseRequest, target: Target, path: str) -> web.StreamResponse:
+        headers = _kept(request.headers.items(), _NOT_SENT_ON, request.headers.get("connection", ""))
+        headers = [(k, v) for k, v in headers if not k.lower().startswith("x-geniehive-")]
+        if target.key is not None:
+            headers.append(("authorization", f"Bearer {target.key}"))
+        length = request.content_length
+        body: bytes | AsyncIterator[bytes]
+        if length is not None and length <= _WHOLE_REQUEST:
+            body = await _whole(request)
+        else:
+            body = _pieces(request)
+        try:
+            response = await self._client.request(target.origin, "POST", path, headers, body, self._timeouts)
+        except HttpError as error:
+            raise _refusal_for(error) from error
+        except ValueError as error:
+            raise _Refusal(400, "bad-request", f"cannot be sent on: {error}") from error
+        try:
+            return await _answer(request, response)
+        finally:
+            # Without effect after a whole answer; else the engine need not work on.
+            response.abort()
+
+
+async def _whole(request: web.BaseRequest) -> bytes:
+    try:
+        return await request.content.read()
+    except web.PayloadAccessError as error:
+        raise _Refusal(400, "bad-request", "the request ended too early") from error
+
+
+async def _pieces(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    while piece := await request.content.read(_READ_SIZE):
+        yield piece
+
+
+async def _answer(request: web.BaseRequest, response: Response) -> web.StreamResponse:
+    """Passes an answer on as it arrives. A broken one is broken off, so that it cannot pass for a whole one."""
+    headers: CIMultiDict[str] = CIMultiDict(
+        _kept(
+            ((_text(k), _text(v)) for k, v in response.headers),
+            _NOT_SENT_BACK,
+            _text(response.header(b"connection") or b""),
+        )
+    )
+    headers.setdefault("server", GENIEHIVE)
+    headers.setdefault("content-type", "application/octet-stream")
+    piece = b""
+    if "content-length" in headers:
+        # Most such answers are here in one piece, and leave in one piece.
+        try:
+            piece = await response.chunk()
+        except HttpError as error:
+            raise _refusal_for(error) from error
+        if headers["content-length"] == str(len(piece)):
+            del headers["content-length"]
+            return web.Response(status=response.status, headers=headers, body=piece)
+    answer = web.StreamResponse(status=response.status, headers=headers)
+    await answer.prepare(request)
+    try:
+        if piece:
+            await answer.write(piece)
+        while piece := await response.chunk():
+            await answer.write(piece)
+    except HttpError as error:
+        log.warning("an answer broke off: %s", error)
+        if request.transport is not None:
+            request.transport.abort()
+        return answer
+    await answer.write_eof()
+    return answer
+
+
+def _kept(headers: Iterable[tuple[str, str]], dropped: frozenset[str], connection: str) -> list[tuple[str, str]]:
+    """Without those that are dropped, and those that the Connection header names."""
+    if connection:
+        dropped = dropped | {name.strip().lower() for name in connection.split(",")}
+    return [(key, value) for key, value in headers if key.lower() not in dropped]
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def _refusal_for(error: HttpError) -> _Refusal:
+    match error:
+        case ConnectFailed():
+            return _Refusal(502, "connect-failed", str(error))
+        case ConnectTimeout() | FirstByteTimeout() | IdleTimeout() | TotalTimeout():
+            return _Refusal(504, "timeout", str(error))
+    return _Refusal(502, "upstream-broke", str(error))
+
+
+def _refuse(refusal: _Refusal) -> web.Response:
+    kind = "invalid_request_error" if refusal.status < 500 else "api_error"
+    error = {"message": refusal.message, "type": kind, "param": None, "code": refusal.word}
+    headers = {ERROR_HEADER: refusal.word, "server": GENIEHIVE}
+    if refusal.status == 405:
+        headers["allow"] = "POST"
+    return web.Response(
+        status=refusal.status,
+        body=orjson.dumps({"error": error}),
+        content_type="application/json",
+        headers=headers,
+    )

@@ -1,0 +1,74 @@
+"""The settings of a node. configs/node.full.yaml says what each is for."""
+
+from typing import Literal
+
+from msgspec import field
+
+from geniehive.kit.config import Settings
+from geniehive.kit.daemon import DaemonSettings
+
+Runtime = Literal["auto", "ollama", "llamacpp", "vllm", "sglang", "lmstudio", "openai"]
+Operation = Literal[
+    "chat",
+    "completions",
+    "embeddings",
+    "transcription",
+    "translation",
+    "speech",
+    "images",
+    "rerank",
+    "moderations",
+    "responses",
+    "messages",
+]
+
+
+class KeySettings(Settings, frozen=True, kw_only=True):
+    """Where a key is: in a file or in an environment variable."""
+
+    file: str | None = None
+    env: str | None = None
+
+
+class EngineSettings(Settings, frozen=True, kw_only=True):
+    url: str
+    name: str | None = None
+    runtime: Runtime = "auto"
+    key_file: str | None = None
+    key_env: str | None = None
+    operations: list[Operation] | None = None
+    models: list[str] | None = None
+    demo: bool = False
+
+
+class ProviderSettings(Settings, frozen=True, kw_only=True):
+    name: str
+    url: str | None = None
+    key_file: str | None = None
+    key_env: str | None = None
+    operations: list[Operation] | None = None
+    models: list[str] | None = None
+
+
+class RelaySettings(Settings, frozen=True, kw_only=True):
+    listen: str = "127.0.0.1:8803"
+    connect_timeout: float = 5.0
+
+
+class NodeSettings(DaemonSettings, frozen=True, kw_only=True):
+    control: str = "127.0.0.1:8801"
+    node_key: KeySettings | None = None
+    host_id: str | None = None
+    display_name: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    trust_tier: str | None = None
+    device_class: str | None = None
+    workload_classes: list[str] = field(default_factory=list)
+    discover: bool = True
+    discover_ports: list[int] = field(default_factory=lambda: [11434, 8080, 8000, 1234, 30000])
+    engines: list[EngineSettings] = field(default_factory=list)
+    providers: list[ProviderSettings] = field(default_factory=list)
+    relay: RelaySettings = RelaySettings()
+    poll_interval: float = 1.0
+    first_look_timeout: float = 3.0
+    stop_grace: float = 5.0

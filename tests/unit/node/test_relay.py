@@ -1,0 +1,402 @@
+import asyncio
+import io
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+
+from geniehive.kit import address
+from geniehive.kit.errors import UserError
+from geniehive.kit.http1 import Client, Origin, Timeouts, Truncated
+from geniehive_node.engines.ask import Target
+from geniehive_node.relay import ERROR_HEADER, RelayServer
+from tests.support.fake_engine import FakeEngine
+from tests.support.raw_server import Peer, RawServer
+from tests.unit.node.support import until
+
+CHAT = "/v1/chat/completions"
+TOKEN = "ghr-token"
+HELLO = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with Client() as made:
+        yield made
+
+
+@pytest.fixture
+async def relay(client: Client) -> AsyncIterator[RelayServer]:
+    made = RelayServer(client, TOKEN, 1.0)
+    await made.start("127.0.0.1:0")
+    yield made
+    await made.stop(0.1)
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as made:
+        yield made
+
+
+def target(url: str, key: str | None = None, base_path: str = "/v1") -> Target:
+    return Target(Origin.parse(url), base_path, key)
+
+
+class Caller:
+    """A gateway."""
+
+    def __init__(self, relay: RelayServer, http: aiohttp.ClientSession) -> None:
+        self.relay = relay
+        self.http = http
+
+    def ask(self, path: str = "/h/engine" + CHAT, token: str = TOKEN, method: str = "POST", **more: Any) -> Any:
+        headers = {"authorization": f"Bearer {token}", **more.pop("headers", {})}
+        return self.http.request(method, self.relay.base_url + path, headers=headers, **more)
+
+    async def refused(self, *args: Any, **more: Any) -> tuple[int, str]:
+        async with self.ask(*args, **more) as answer:
+            assert answer.headers["server"] == "GenieHive"
+            body = await answer.json()
+            assert body["error"]["code"] == answer.headers[ERROR_HEADER]
+            assert body["error"]["message"]
+            return answer.status, body["error"]["code"]
+
+
+@pytest.fixture
+def caller(relay: RelayServer, http: aiohttp.ClientSession) -> Caller:
+    return Caller(relay, http)
+
+
+async def test_adds_the_engines_key_and_passes_the_callers_on_nowhere(caller: Caller) -> None:
+    async with FakeEngine("vllm", ["m"], key="engine-key") as engine:
+        caller.relay.serve("h", {"engine": target(engine.url, "engine-key")})
+        sent = {"x-api-key": "client", "cookie": "a=b", "x-geniehive-host": "x", "x-request-id": "r1"}
+        async with caller.ask(json=HELLO, headers=sent) as answer:
+            assert answer.status == 200
+            assert (await answer.json())["choices"][0]["message"]["content"] == "engine X"
+            assert ERROR_HEADER not in answer.headers
+        (asked,) = [r for r in engine.requests if r.path == CHAT]
+    assert asked.header("authorization") == "Bearer engine-key"
+    assert asked.header("x-request-id") == "r1"
+    assert asked.json() == HELLO
+    for name in ("x-api-key", "cookie", "x-geniehive-host"):
+        assert asked.header(name) is None
+
+
+async def test_the_base_path_of_a_provider_takes_the_place_of_v1(caller: Caller) -> None:
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        head, _ = await peer.request()
+        heads.append(head)
+        await peer.answer(b"{}")
+
+    async with RawServer(script) as server:
+        origin = server.origin
+        caller.relay.serve("h", {"groq": Target(origin, "/openai/v1", "k")})
+        async with caller.ask(f"/h/groq{CHAT}?beta=true", json=HELLO) as answer:
+            assert answer.status == 200
+    assert heads[0].startswith(b"POST /openai/v1/chat/completions?beta=true HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize("token", ["", "wrong", TOKEN + "x"])
+async def test_only_with_the_token(caller: Caller, token: str) -> None:
+    caller.relay.serve("h", {"engine": target("http://127.0.0.1:1")})
+    assert await caller.refused(token=token, json=HELLO) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("path", ["/h/other", "/x/engine", "/h//engine", "//h/engine", "/engine", "", "/h%2fengine"])
+async def test_only_registered_services(caller: Caller, path: str) -> None:
+    caller.relay.serve("h", {"engine": target("http://127.0.0.1:1")})
+    assert await caller.refused(path + CHAT, json=HELLO) == (404, "unknown-service")
+
+
+def raw(path: str, method: str = "POST", more: str = "") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 0\r\n{more}\r\n"
+    return head.encode()
+
+
+async def exchange(relay: RelayServer, data: bytes) -> bytes:
+    """What comes back for these bytes, which no well-behaved client would send."""
+    host, port = address.split(relay.base_url.removeprefix("http://"))
+    reader, writer = await asyncio.open_connection(host, port)
+    writer.write(data)
+    async with asyncio.timeout(5):
+        head = await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+    await writer.wait_closed()
+    return head
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/h/engine/v1/models",
+        "/h/engine/v1/chat/completions/",
+        "/h/engine/v1/../v1/chat/completions",
+        "/h/engine//v1/chat/completions",
+        "/h/engine/v1/chat%2fcompletions",
+        "/h/engine/models/load",
+        "/h/engine/",
+    ],
+)
+async def test_only_the_paths_of_the_api_exactly_as_they_are(relay: RelayServer, path: str) -> None:
+    relay.serve("h", {"engine": target("http://127.0.0.1:1")})
+    head = await exchange(relay, raw(path))
+    assert head.startswith(b"HTTP/1.1 404 ")
+    assert b"path-not-allowed" in head
+
+
+async def test_only_post(relay: RelayServer) -> None:
+    relay.serve("h", {"engine": target("http://127.0.0.1:1")})
+    head = await exchange(relay, raw("/h/engine" + CHAT, "GET"))
+    assert head.startswith(b"HTTP/1.1 405 ")
+    assert b"allow: post" in head.lower()
+
+
+async def test_nobody_listens(caller: Caller) -> None:
+    caller.relay.serve("h", {"engine": target(f"http://127.0.0.1:{address.free_port()}")})
+    assert await caller.refused(json=HELLO) == (502, "connect-failed")
+
+
+async def test_errors_of_the_engine_pass_as_they_are(caller: Caller) -> None:
+    async with FakeEngine("openai", ["m"]) as engine:
+        caller.relay.serve("h", {"engine": target(engine.url)})
+        engine.behave(status=429, body={"error": {"message": "slow down"}}, headers={"retry-after": "7"})
+        async with caller.ask(json=HELLO) as answer:
+            assert (answer.status, answer.headers["retry-after"]) == (429, "7")
+            assert await answer.json() == {"error": {"message": "slow down"}}
+            assert ERROR_HEADER not in answer.headers
+
+
+async def test_a_stream_arrives_piece_by_piece(caller: Caller) -> None:
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await peer.send(b"b\r\ndata: one\n\n\r\n")
+        await go.wait()
+        await peer.send(b"b\r\ndata: two\n\n\r\n0\r\n\r\n")
+
+    async with RawServer(script) as server:
+        caller.relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+        async with caller.ask(json={**HELLO, "stream": True}) as answer:
+            assert answer.headers["content-type"] == "text/event-stream"
+            assert await answer.content.readany() == b"data: one\n\n"
+            assert caller.relay.in_flight() == {"engine": 1}
+            go.set()
+            assert await answer.content.read() == b"data: two\n\n"
+        await until(lambda: not caller.relay.in_flight())
+
+
+Sender = Callable[[Peer], Awaitable[None]]
+
+
+async def cut_stream(peer: Peer) -> None:
+    await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nb\r\ndata: one\n\n\r\n")
+
+
+async def cut_length(peer: Peer) -> None:
+    await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this")
+
+
+@pytest.mark.parametrize("send", [cut_stream, cut_length])
+async def test_a_cut_answer_cannot_pass_for_a_whole_one(relay: RelayServer, client: Client, send: Sender) -> None:
+    done = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await send(peer)
+        await done.wait()
+        peer.close()
+
+    async with RawServer(script) as server:
+        relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+        response = await client.request(
+            Origin.parse(relay.base_url), "POST", "/h/engine" + CHAT, [("authorization", f"Bearer {TOKEN}")], b"{}"
+        )
+        assert response.status == 200
+        assert await response.chunk()
+        done.set()
+        with pytest.raises(Truncated):
+            await response.read()
+
+
+async def test_an_engine_that_dies_before_it_answers(caller: Caller) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.close()
+
+    async with RawServer(script) as server:
+        caller.relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+        assert await caller.refused(json=HELLO) == (502, "upstream-broke")
+
+
+@pytest.mark.parametrize("answered", [False, True])
+async def test_when_the_caller_leaves_the_engine_is_let_go(relay: RelayServer, client: Client, answered: bool) -> None:
+    asked, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        if answered:
+            await cut_stream(peer)
+        asked.set()
+        await peer.gone()
+        gone.set()
+
+    async with RawServer(script) as server:
+        relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+        request = asyncio.create_task(
+            client.request(
+                Origin.parse(relay.base_url), "POST", "/h/engine" + CHAT, [("authorization", f"Bearer {TOKEN}")], b"{}"
+            )
+        )
+        await asked.wait()
+        if answered:
+            (await request).abort()
+        else:
+            request.cancel()
+        async with asyncio.timeout(5):
+            await gone.wait()
+        await until(lambda: not relay.in_flight())
+
+
+async def test_a_slow_caller_holds_the_engine_back(relay: RelayServer, client: Client) -> None:
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        try:
+            while True:
+                await peer.send(b"x" * 65536)
+                sent += 65536
+        except ConnectionError:
+            pass
+
+    async with RawServer(script) as server:
+        relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+        response = await client.request(
+            Origin.parse(relay.base_url), "POST", "/h/engine" + CHAT, [("authorization", f"Bearer {TOKEN}")], b"{}"
+        )
+        before = -1
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.1)
+        # What the buffers of four sockets take, not the gigabyte.
+        assert 0 < sent < 50_000_000
+        response.abort()
+
+
+async def test_a_large_request_is_streamed(caller: Caller) -> None:
+    async with FakeEngine("openai", ["m"]) as engine:
+        caller.relay.serve("h", {"engine": target(engine.url)})
+        body = {**HELLO, "padding": "x" * 6_000_000}
+        async with caller.ask(data=io.BytesIO(json.dumps(body).encode())) as answer:
+            assert answer.status == 200
+        (asked,) = engine.requests
+    assert asked.json() == body
+    assert asked.header("transfer-encoding") == "chunked"
+
+
+async def test_when_the_caller_leaves_in_the_middle_of_its_request_the_engine_is_let_go(relay: RelayServer) -> None:
+    began, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        began.set()
+        await peer.gone()
+        gone.set()
+
+    async with RawServer(script) as server:
+        relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+        host, port = address.split(relay.base_url.removeprefix("http://"))
+        _, writer = await asyncio.open_connection(host, port)
+        head = raw("/h/engine" + CHAT, more="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
+        writer.write(head + b"5\r\nhello\r\n")
+        await began.wait()
+        writer.close()
+        await writer.wait_closed()
+        async with asyncio.timeout(5):
+            await gone.wait()
+        await until(lambda: not relay.in_flight())
+
+
+async def test_stopping_lets_open_requests_end_and_takes_no_more(client: Client, http: aiohttp.ClientSession) -> None:
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await go.wait()
+        await peer.answer(b"{}")
+
+    relay = RelayServer(client, TOKEN, 1.0)
+    await relay.start("127.0.0.1:0")
+    caller = Caller(relay, http)
+    async with RawServer(script) as server:
+        relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+
+        async def ask() -> int:
+            async with caller.ask(json=HELLO) as answer:
+                status: int = answer.status
+                return status
+
+        open_one = asyncio.create_task(ask())
+        await until(lambda: relay.in_flight())
+        stopping = asyncio.create_task(relay.stop(5.0))
+        await asyncio.sleep(0)
+        assert await caller.refused(json=HELLO) == (503, "stopping")
+        go.set()
+        assert await open_one == 200
+        await stopping
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await ask()
+
+
+async def test_stopping_does_not_wait_for_ever(
+    client: Client, http: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.gone()
+        gone.set()
+
+    relay = RelayServer(client, TOKEN, 1.0)
+    await relay.start("127.0.0.1:0")
+    async with RawServer(script) as server:
+        relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+
+        async def ask() -> None:
+            async with Caller(relay, http).ask(json=HELLO):
+                pass
+
+        request = asyncio.create_task(ask())
+        await until(lambda: relay.in_flight())
+        await relay.stop(0.05)
+        async with asyncio.timeout(5):
+            await gone.wait()
+        with pytest.raises(aiohttp.ClientError):
+            await request
+    assert "1 relayed requests did not end in time" in caplog.text
+
+
+async def test_a_port_in_use_is_said_with_its_setting(relay: RelayServer, client: Client) -> None:
+    taken = relay.base_url.removeprefix("http://")
+    with pytest.raises(UserError, match=r"cannot listen on .*relay\.listen"):
+        await RelayServer(client, TOKEN, 1.0).start(taken)
+
+
+async def test_loopback_only(client: Client) -> None:
+    with pytest.raises(UserError, match="loopback only"):
+        await RelayServer(client, TOKEN, 1.0).start("0.0.0.0:0")
+
+
+async def test_the_limits_in_time_are_the_gateways(client: Client) -> None:
+    assert RelayServer(client, TOKEN, 2.0)._timeouts == Timeouts(connect=2.0, first_byte=None, idle=None)

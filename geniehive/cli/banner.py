@@ -57,7 +57,10 @@ def curl(gateway: str, key: str, model: Model | None) -> str:
     authorization = f"-H {shlex.quote(f'Authorization: Bearer {key}')}"
     if model is None:
         return f"curl {gateway}/v1/models {authorization}"
-    body = {"model": model.name, "messages": [{"role": "user", "content": "Say hello."}]}
+    body: dict[str, Any] = {"model": model.name, "messages": [{"role": "user", "content": "Say hello."}]}
+    if model.demo:
+        # So small a model does not always find an end by itself.
+        body["max_tokens"] = 64
     return (
         f"curl {gateway}/v1/chat/completions {authorization} -H 'Content-Type: application/json' "
         f"-d {shlex.quote(json.dumps(body, ensure_ascii=False))}"

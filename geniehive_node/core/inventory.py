@@ -76,7 +76,10 @@ Event = Looked | Missed | FirstLooksDone | Joined | TooMuch | Stopping
 
 
 class Found(Value, frozen=True, kw_only=True):
-    """What the first looks gave, demonstration engines aside: chat models, and names of engines at work."""
+    """What the first looks gave, demonstration engines aside: chat models, and names of engines at work.
+
+    An engine that is still loading counts as one chat model: it may well have one in a moment.
+    """
 
     chat_models: int
     engines: tuple[str, ...]
@@ -199,7 +202,8 @@ class Catalog:
     def _found(self, offer: Offer) -> Found:
         real = [s for s in offer.inventory.services if not s.demo and s.condition.health is Health.HEALTHY]
         chat = {a.asset_id for s in real for a in s.assets if Operation.CHAT in s.operations_of(a)}
-        return Found(chat_models=len(chat), engines=tuple(names.split_service(s.service)[1] for s in real))
+        loading = sum(s.trouble is Trouble.LOADING and not s.source.demo for s in self._states.values())
+        return Found(chat_models=len(chat) + loading, engines=tuple(names.split_service(s.service)[1] for s in real))
 
     def _offer(self, now: float) -> Offer:
         services = []

@@ -55,6 +55,12 @@ def test_the_line_to_paste_survives_a_shell(name: str) -> None:
     assert "\n" not in banner.curl("u", "k", Model(name))
 
 
+def test_the_demo_model_is_not_asked_without_a_limit() -> None:
+    body = json.loads(shlex.split(banner.curl("u", "k", Model("m", demo=True)))[-1])
+    assert body["max_tokens"] == 64
+    assert "max_tokens" not in json.loads(shlex.split(banner.curl("u", "k", Model("m")))[-1])
+
+
 def test_demo_models_are_labelled_and_long_lists_cut() -> None:
     printed = banner.text("http://g", "k", "/state", [DEMO], [])
     assert "models      demo (demo model)\n" in printed

@@ -287,3 +287,10 @@ def test_load_names_every_service_and_forgets_figures_of_the_dead() -> None:
     play.missed(OLLAMA)
     (load,) = play.catalog.load({})
     assert (load.running, load.queued, load.relayed) == (None, None, 0)
+
+
+def test_an_engine_that_loads_at_the_first_look_may_have_a_chat_model() -> None:
+    play = Play(BOX, DEMO)
+    play(Missed(source=BOX.key, trouble=Trouble.LOADING, detail="is loading its model", runtime="llamacpp"))
+    play(Missed(source=DEMO.key, trouble=Trouble.LOADING, detail="is loading its model", runtime="llamacpp"))
+    assert play(FirstLooksDone())[0] == Found(chat_models=1, engines=())

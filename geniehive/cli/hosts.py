@@ -19,8 +19,8 @@ def add(commands: "Commands") -> None:
         "forget",
         "forget a host and all it offers",
         run_forget,
-        "Forget a host: its session ends, its services leave every gateway. While its node daemon runs, it registers\n"
-        "again by itself; stop that first.",
+        "Forget a host: its services leave every gateway, and its node daemon, if it runs, ends. When that is started\n"
+        "again, by hand or by `geniehive up`, the host is back.",
     )
     forget.add_argument("host", metavar="HOST", help="its id, as `geniehive hosts list` shows it")
     common.add_control_options(forget)

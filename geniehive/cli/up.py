@@ -27,7 +27,13 @@ def add(commands: "Commands") -> None:
         "--engine", metavar="URL", dest="servers", action=_Server, help="an engine, repeatable: http://HOST:PORT"
     )
     servers.add_argument(
-        "--provider", metavar="NAME", dest="servers", action=_Server, help="a hosted provider, repeatable: openai, groq"
+        "--provider",
+        metavar="NAME",
+        dest="servers",
+        action=_Server,
+        help="a hosted provider, repeatable: openai, openrouter, groq, mistral, deepseek, together, fireworks, "
+        "cerebras, xai, gemini, huggingface, or any other with its --url; the key is that of --key-file, else the "
+        "usual variable, such as OPENAI_API_KEY",
     )
     servers.add_argument(
         "--key-file", metavar="FILE", dest="servers", action=_Detail, help="key of the engine or provider before it"

@@ -2,8 +2,11 @@
 
 import json
 import shlex
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -67,6 +70,17 @@ def curl(gateway: str, key: str, model: Model | None) -> str:
     )
 
 
+def command() -> str:
+    """What to type to run this program: after `make up` it is not in the path."""
+    here = Path(sys.argv[0])
+    if here.name != "geniehive" or shutil.which("geniehive"):
+        return "geniehive"
+    try:
+        return str(here.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(here.absolute())
+
+
 def text(gateway: str, key: str, folder: str, models: Sequence[Model], notes: Sequence[str]) -> str:
     shown = to_show(models)
     names = [m.name + (" (demo model)" if m.demo else "") for m in models if m.kind != "service"]
@@ -85,6 +99,6 @@ def text(gateway: str, key: str, folder: str, models: Sequence[Model], notes: Se
         "",
         curl(gateway, key, shown),
         "",
-        "`geniehive status` and `geniehive models` show more. Ctrl-C stops everything.",
+        f"`{command()} status` and `{command()} models` show more. Ctrl-C stops everything.",
     ]
     return "\n".join(lines)

@@ -47,6 +47,8 @@ def take_prompt(given: argparse.Namespace, words: list[str]) -> bool:
 def run(given: argparse.Namespace) -> int:
     from http.client import HTTPException
 
+    if given.timeout <= 0:
+        raise UserError(f"--timeout {given.timeout:g}: give the seconds of the longest silence, more than 0")
     link = credentials.gateway(given)
     body = json.dumps(_request(given)).encode()
     try:

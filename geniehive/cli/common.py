@@ -59,7 +59,8 @@ def connected(given: argparse.Namespace) -> Iterator["SyncHive"]:
 
     link = credentials.control(given)
     try:
-        with connect_sync(link.target, key=link.key) as hive:
+        # No key is none, and not whatever the client would find by itself in another folder.
+        with connect_sync(link.target, key=link.key or "") as hive:
             yield hive
     except Refused as error:
         raise _explained(error, link) from error

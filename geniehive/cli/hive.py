@@ -322,6 +322,7 @@ class Hive:
         if self._plan.as_json:
             content = {
                 "gateway": self._gateway_url,
+                "base_url": f"{self._gateway_url}/v1",
                 "control": self._control_address,
                 "key": key,
                 "state_dir": str(self._plan.state),

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from geniehive.cli import common, output, status
 from geniehive.cli.output import Cell
-from geniehive.kit.errors import EXIT_OK
+from geniehive.kit.errors import EXIT_OK, UserError
 
 if TYPE_CHECKING:
     from geniehive.cli.common import Commands
@@ -19,10 +19,11 @@ def add(commands: "Commands") -> None:
         "forget",
         "forget a host and all it offers",
         run_forget,
-        "Forget a host: its services leave every gateway, and its node daemon, if it runs, ends. When that is started\n"
-        "again, by hand or by `geniehive up`, the host is back.",
+        "Forget a host that is gone for good, and all it offered. One that is online is not forgotten unless --force\n"
+        "is given; its node daemon then ends, and the host is back when that is started again.",
     )
     forget.add_argument("host", metavar="HOST", help="its id, as `geniehive hosts list` shows it")
+    forget.add_argument("--force", action="store_true", help="also if it is online; its node daemon ends")
     common.add_control_options(forget)
 
 
@@ -55,8 +56,16 @@ def run_list(given: argparse.Namespace) -> int:
 
 def run_forget(given: argparse.Namespace) -> int:
     from geniehive.v1 import admin_service_pb2 as pb
+    from geniehive.v1 import registry_pb2, registry_service_pb2
 
     with common.connected(given) as hive:
+        if not given.force:
+            found = hive.registry.GetHost(registry_service_pb2.GetHostRequest(host_id=given.host))
+            if found.host.condition.availability != registry_pb2.AVAILABILITY_OFFLINE:
+                raise UserError(
+                    f"{given.host} is online. Stop its node first, or give --force: its node then ends, and is not "
+                    "started again by itself"
+                )
         hive.admin.ForgetHost(pb.ForgetHostRequest(host_id=given.host))
     if given.json:
         output.show_json({"forgotten": given.host})

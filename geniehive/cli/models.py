@@ -48,7 +48,8 @@ def show(found: list[dict[str, Any]]) -> None:
         [
             (
                 Cell(m["model"], "strong" if m["usable"] else "dim"),
-                ", ".join(m["kinds"]),
+                # The contract calls a model an asset, which says nothing to people.
+                ", ".join("model" if kind == "asset" else kind for kind in m["kinds"]),
                 ", ".join(m["operations"]),
                 _loaded(m["load_state"]),
                 "" if m["context_tokens"] is None else str(m["context_tokens"]),

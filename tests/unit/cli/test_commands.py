@@ -78,7 +78,7 @@ def test_models(control: FakeControl, capsys: Capture) -> None:
     assert main(["models"]) == 0
     header, line = capsys.readouterr().out.splitlines()
     assert header.split() == ["MODEL", "KIND", "FOR", "LOADED", "CONTEXT", "SERVED", "BY", "NOTES"]
-    assert line.split() == ["qwen3:8b", "asset", "chat", "yes", "4096", "pc/ollama", "-"]
+    assert line.split() == ["qwen3:8b", "model", "chat", "yes", "4096", "pc/ollama", "-"]
     assert main(["models", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["usable"] is True
 
@@ -107,11 +107,36 @@ def test_hosts(control: FakeControl, capsys: Capture) -> None:
     fill(control)
     assert main(["hosts", "list"]) == 0
     assert "Debian 13" in capsys.readouterr().out
-    assert main(["hosts", "forget", "pc"]) == 0
+    assert main(["hosts", "forget", "pc", "--force"]) == 0
     assert control.requests[-1] == admin_service_pb2.ForgetHostRequest(host_id="pc")
     assert capsys.readouterr().out == "forgot pc\n"
-    assert main(["hosts", "forget", "pc", "--json"]) == 0
+    assert main(["hosts", "forget", "pc", "--json", "--force"]) == 0
     assert json.loads(capsys.readouterr().out) == {"forgotten": "pc"}
+
+
+@pytest.mark.parametrize(
+    ("availability", "code"), [(registry_pb2.AVAILABILITY_AVAILABLE, 2), (registry_pb2.AVAILABILITY_OFFLINE, 0)]
+)
+def test_a_host_that_is_online_is_not_forgotten_by_accident(
+    control: FakeControl, capsys: Capture, availability: registry_pb2.Availability.ValueType, code: int
+) -> None:
+    view = registry_service_pb2.HostView()
+    view.condition.availability = availability
+    control.answers["GetHost"] = registry_service_pb2.GetHostResponse(host=view)
+    assert main(["hosts", "forget", "pc"]) == code
+    forgotten = admin_service_pb2.ForgetHostRequest(host_id="pc") in control.requests
+    assert forgotten is (code == 0)
+    assert ("--force" in capsys.readouterr().err) is (code == 2)
+
+
+def test_a_state_folder_without_a_key_gives_none(
+    control: FakeControl, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "admin.key").write_text("gha-of-another-folder")
+    monkeypatch.setenv("GENIEHIVE_STATE_DIR", str(tmp_path / "other"))
+    assert main(["keys", "revoke", "k1", "--state-dir", str(tmp_path)]) == 0
+    assert control.keys == [""]
 
 
 def test_keys_create(control: FakeControl, capsys: Capture) -> None:
@@ -174,7 +199,7 @@ def test_wrong_use(arguments: list[str], capsys: Capture) -> None:
 
 def test_a_refusal_is_one_line(control: FakeControl, capsys: Capture) -> None:
     control.answers["ForgetHost"] = Refused(failure_pb2.FAILURE_REASON_OBJECT_NOT_FOUND, "no host is called 'pc'")
-    assert main(["hosts", "forget", "pc"]) == 1
+    assert main(["hosts", "forget", "pc", "--force"]) == 1
     assert capsys.readouterr().err == "geniehive: no host is called 'pc'\n"
 
 
@@ -198,14 +223,14 @@ def test_nobody_there(capsys: Capture) -> None:
 
 def test_the_admin_key_of_the_state_folder_is_used(control: FakeControl, tmp_path: Path) -> None:
     (tmp_path / "admin.key").write_text("gha-mine\n")
-    assert main(["hosts", "forget", "pc", "--state-dir", str(tmp_path)]) == 0
+    assert main(["hosts", "forget", "pc", "--force", "--state-dir", str(tmp_path)]) == 0
     assert control.keys == ["Bearer gha-mine"]
 
 
 def test_a_proxy_for_the_web_is_not_asked(control: FakeControl, root: Path) -> None:
     # In a process of its own: gRPC reads the variable when it likes.
     done = subprocess.run(
-        [sys.executable, "-m", "geniehive.cli", "hosts", "forget", "pc"],
+        [sys.executable, "-m", "geniehive.cli", "hosts", "forget", "pc", "--force"],
         env={**os.environ, "PYTHONPATH": str(root), "http_proxy": "http://127.0.0.1:9"},
         capture_output=True,
         text=True,

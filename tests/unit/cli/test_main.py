@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -33,14 +33,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("arguments", [["version"], ["--help"], ["up", "--help"]])
 def test_it_starts_fast(root: Path, arguments: list[str]) -> None:
-    best = 10.0
-    for _ in range(5):
-        begun = time.perf_counter()
-        assert run(root, *arguments).returncode == 0
-        best = min(best, time.perf_counter() - begun)
-        if best < 0.3:
-            break
-    assert best < 0.3
+    # Its CPU time: what else the machine does at the moment is not its fault, and it waits for nothing.
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert run(root, *arguments).returncode == 0
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
 
 
 def test_nothing_slow_is_imported_before_it_is_needed(root: Path) -> None:

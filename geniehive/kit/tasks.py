@@ -5,13 +5,15 @@ import logging
 from collections.abc import Coroutine
 from typing import Any
 
+from geniehive.kit.errors import UserError
+
 log = logging.getLogger(__name__)
 
 
 class Tasks:
     """Owns the background tasks of one object.
 
-    A task that fails is logged with its name and traceback, and `failed` is set with the exception: who owns the
+    A task that fails is logged with its name and traceback, unless by a UserError, and `failed` is set with the exception: who owns the
     process waits on that and ends, because half a daemon is worse than a restarted one.
     """
 
@@ -31,7 +33,9 @@ class Tasks:
             return
         error = task.exception()
         if error is not None:
-            log.error("task %s failed", task.get_name(), exc_info=error)
+            # A UserError is no fault of the task's; its text is shown by whoever ends the process.
+            if not isinstance(error, UserError):
+                log.error("task %s failed", task.get_name(), exc_info=error)
             if not self.failed.done():
                 self.failed.set_result(error)
 

@@ -3,6 +3,7 @@ import logging
 
 import pytest
 
+from geniehive.kit.errors import UserError
 from geniehive.kit.tasks import Tasks
 
 
@@ -20,6 +21,17 @@ async def test_a_failure_is_logged_and_told_once(caplog: pytest.LogCaptureFixtur
     assert str(error) == "broken"
     assert [record.getMessage() for record in caplog.records] == ["task first failed", "task second failed"]
     assert "RuntimeError: broken" in caplog.text
+    await tasks.close()
+
+
+async def test_what_a_user_must_mend_is_told_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    async def refuse() -> None:
+        raise UserError("mend this")
+
+    tasks = Tasks()
+    tasks.start(refuse(), "refused")
+    assert str(await tasks.failed) == "mend this"
+    assert caplog.records == []
     await tasks.close()
 
 

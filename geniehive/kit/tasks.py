@@ -13,8 +13,8 @@ log = logging.getLogger(__name__)
 class Tasks:
     """Owns the background tasks of one object.
 
-    A task that fails is logged with its name and traceback, unless by a UserError, and `failed` is set with the exception: who owns the
-    process waits on that and ends, because half a daemon is worse than a restarted one.
+    A task that fails is logged with its name and traceback, unless by a UserError, and `failed` is set with the
+    exception: who owns the process waits on that and ends, because half a daemon is worse than a restarted one.
     """
 
     def __init__(self) -> None:

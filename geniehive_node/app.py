@@ -24,6 +24,8 @@ from geniehive_node.sources import Place, places, read_key
 
 log = logging.getLogger(__name__)
 
+_ALLOWED = "up to 63 of a-z, 0-9, dot, dash and underscore are allowed"
+
 
 async def serve(settings: NodeSettings, stop: lifecycle.Stop) -> None:
     """Runs a node until it is told to stop. UserError if it can't start, or control refused it for good."""
@@ -111,7 +113,12 @@ class Node:
         for effect in self._catalog.handle(event, self._clock.now()):
             match effect:
                 case core.Found():
-                    notices.send("first_look", chat_models=effect.chat_models, engines=list(effect.engines))
+                    notices.send(
+                        "first_look",
+                        chat_models=effect.chat_models,
+                        engines=list(effect.engines),
+                        troubles=effect.troubles,
+                    )
                 case core.Offer():
                     routes = {service: self._targets[key] for service, key in effect.sources.items()}
                     self._relay.serve(effect.inventory.host.host_id, routes)
@@ -142,6 +149,11 @@ async def _host(settings: NodeSettings) -> Host:
     host_id = settings.host_id
     if host_id is None:
         host_id = state.machine_id(settings.state_folder, names.to_id(machine.host_name()))
+        if not names.is_id(host_id):
+            path = settings.state_folder / "machine-id"
+            raise UserError(
+                f"{path} holds {host_id[:80]!r}, which is no host id: {_ALLOWED}. Correct or delete the file"
+            )
     return Host(
         host_id=host_id,
         display_name=settings.display_name or machine.host_name(),
@@ -155,10 +167,16 @@ async def _host(settings: NodeSettings) -> Host:
 
 def _check(settings: NodeSettings) -> None:
     if settings.host_id is not None and not names.is_id(settings.host_id):
-        raise UserError(f"host_id {settings.host_id!r}: up to 63 of a-z, 0-9, dot, dash and underscore are allowed")
-    for name in ("poll_interval", "first_look_timeout"):
-        if getattr(settings, name) <= 0:
+        raise UserError(f"host_id {settings.host_id!r}: {_ALLOWED}")
+    for name, seconds in (
+        ("poll_interval", settings.poll_interval),
+        ("first_look_timeout", settings.first_look_timeout),
+        ("relay.connect_timeout", settings.relay.connect_timeout),
+    ):
+        if not seconds > 0:
             raise UserError(f"{name} must be more than 0 seconds")
+    if not settings.stop_grace >= 0:
+        raise UserError("stop_grace must not be less than 0 seconds")
     channels.check_plain(settings.control)
     for port in settings.discover_ports:
         if not 0 < port < 65536:

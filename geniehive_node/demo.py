@@ -76,6 +76,8 @@ def _serve(host: str, port: int) -> None:
         raise UserError(reason)
     if not address.is_loopback(host):
         raise UserError(f"--host {host}: the demonstration engine asks for no key, so it listens on loopback only")
+    if not 0 <= port < 65536:
+        raise UserError(f"--port {port} is no port")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -101,8 +103,9 @@ def _start(host: str, port: int) -> str:
             with socket.create_server((host, port)):
                 pass
         except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise UserError(
-                f"the demonstration engine cannot listen on {address.join(host, port)}: {error.strerror or error}. "
+                f"the demonstration engine cannot listen on {address.join(host, port)}: {reason}. "
                 "Choose another: --port PORT"
             ) from error
     try:

@@ -8,6 +8,7 @@ spelled. The gateway sets the limits in time; when it leaves, the engine's work 
 import asyncio
 import hmac
 import logging
+import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
 
@@ -28,6 +29,7 @@ from geniehive.kit.http1 import (
     Timeouts,
     TotalTimeout,
 )
+from geniehive.kit.http_server import Connection, fault
 from geniehive_node.core import ways
 from geniehive_node.engines.ask import GENIEHIVE, Target
 
@@ -37,6 +39,12 @@ ERROR_HEADER = "x-geniehive-relay-error"
 # A request up to this size is sent with its length, and again if a kept connection had died; more is streamed.
 _WHOLE_REQUEST = 4 * 1024 * 1024
 _READ_SIZE = 256 * 1024
+# More than a gateway takes from its clients, so that what it took gets through.
+_LINE_LIMIT = 16 * 1024
+_FIELD_LIMIT = 64 * 1024
+_FIELDS = 256
+# For what was cut to end in order.
+_LAST_SECONDS = 0.1
 
 _HOP_BY_HOP = frozenset(
     {
@@ -56,6 +64,27 @@ class _Refusal(Exception):
         self.message = message
 
 
+class _Connection(Connection):
+    """Says malformed HTTP to be so as all our errors are said, and in one line of the log."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if status >= 500:
+            return super().handle_error(request, status, exc, message)
+        said = fault(message)
+        log.info("refused what is not HTTP: %s", said)
+        answer = _refuse(_Refusal(status, "bad-request", f"this is not HTTP/1.1 as it should be: {said}"))
+        answer.force_close()
+        return answer
+
+
 class RelayServer:
     """`routes` says what each service id leads to. `base_url` is set once it listens."""
 
@@ -70,7 +99,8 @@ class RelayServer:
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
-        self._runner: web.ServerRunner | None = None
+        self._manager = web.Server(self._handle, handler_cancellation=True)
+        self._server: asyncio.Server | None = None
         self.base_url = ""
 
     def serve(self, host_id: str, routes: Mapping[str, Target]) -> None:
@@ -90,26 +120,29 @@ class RelayServer:
                 f"relay.listen {listen}: the relay has no TLS in this version, so it listens on loopback only; "
                 "choose 127.0.0.1:PORT"
             )
-        server = web.Server(
-            self._handle,
-            handler_cancellation=True,
-            access_log=None,
-            auto_decompress=False,
-            keepalive_timeout=75.0,
-        )
-        self._runner = web.ServerRunner(server, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, host, port, backlog=1024)
+        loop = asyncio.get_running_loop()
         try:
-            await site.start()
+            self._server = await loop.create_server(self._connection, host, port, backlog=1024)
         except OSError as error:
-            await self._runner.cleanup()
+            reason = os.strerror(error.errno) if error.errno else str(error)
             raise UserError(
-                f"the relay cannot listen on {listen}: {error.strerror or error}. Is another node running? "
+                f"the relay cannot listen on {listen}: {reason}. Is another node running? "
                 "Choose another address: relay.listen"
             ) from error
-        bound = self._runner.addresses[0][1]
-        self.base_url = f"http://{address.join(host, bound)}"
+        bound = self._server.sockets[0].getsockname()
+        self.base_url = f"http://{address.join(bound[0], bound[1])}"
+
+    def _connection(self) -> _Connection:
+        return _Connection(
+            self._manager,
+            loop=asyncio.get_running_loop(),
+            access_log=None,  # type: ignore[arg-type]  # its stub forbids what its manual advises
+            auto_decompress=False,
+            keepalive_timeout=75.0,
+            max_line_size=_LINE_LIMIT,
+            max_field_size=_FIELD_LIMIT,
+            max_headers=_FIELDS,
+        )
 
     async def stop(self, grace: float) -> None:
         """Refuses new requests, gives open ones `grace` seconds to end, then closes everything."""
@@ -119,8 +152,9 @@ class RelayServer:
                 await self._idle.wait()
         except TimeoutError:
             log.warning("%d relayed requests did not end in time and are cut", self._in_flight.total())
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            self._server.close()
+        await self._manager.shutdown(_LAST_SECONDS)
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         try:
@@ -176,7 +210,12 @@ class RelayServer:
             raise _refusal_for(error) from error
         except ValueError as error:
             raise _Refusal(400, "bad-request", f"cannot be sent on: {error}") from error
+        except web.RequestPayloadError as error:
+            raise _broken(error) from error
         try:
+            if response.status == 401 and target.key is not None:
+                # Not the caller's key, and the answer may quote a part of it.
+                raise _Refusal(502, "key-refused", "the engine refuses the key that this node has for it")
             return await _answer(request, response)
         finally:
             # Without effect after a whole answer; else the engine need not work on.
@@ -186,8 +225,12 @@ class RelayServer:
 async def _whole(request: web.BaseRequest) -> bytes:
     try:
         return await request.content.read()
-    except web.PayloadAccessError as error:
-        raise _Refusal(400, "bad-request", "the request ended too early") from error
+    except web.RequestPayloadError as error:
+        raise _broken(error) from error
+
+
+def _broken(error: web.RequestPayloadError) -> _Refusal:
+    return _Refusal(400, "bad-request", f"the request body is malformed: {error}")
 
 
 async def _pieces(request: web.BaseRequest) -> AsyncIterator[bytes]:

@@ -328,13 +328,18 @@ class Hive:
                 "state_dir": str(self._plan.state),
                 "models": [m.name for m in models],
                 "demo_trouble": self._demo_trouble or None,
+                "engine_troubles": self._look.get("troubles") or {},
             }
             print(json.dumps(content, ensure_ascii=False), flush=True)
             return
         notes = []
         if self._demo_trouble:
             notes.append(f"The demo engine could not be started: {self._demo_trouble}")
-        if banner.to_show(models) is None:
+        troubles = self._look.get("troubles") or {}
+        for where, why in troubles.items():
+            told = why if why.startswith(where) else f"{where} {why}"
+            notes.append(f"{told}.\nIt is looked at again and again, and used as soon as it can be.")
+        if banner.to_show(models) is None and not troubles:
             notes.append(
                 "No model to chat with was found. Start an engine on this machine, such as Ollama, and it is found by "
                 "itself;\nor name one: geniehive up --engine URL"

@@ -47,10 +47,7 @@ def load(
         _check(cls, tree, str(file))
         merged = tree
     for source, path, text in [*_from_environment(prefix, environment or {}), *_from_flags(overrides)]:
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{source}: {text!r} is not valid YAML: {_one_line(error)}") from error
+        value = _parse(text, source)
         adds = path[-1].endswith("+")
         if adds:
             path = [*path[:-1], path[-1][:-1]]
@@ -68,10 +65,7 @@ def _read(file: Path) -> dict[str, Any]:
         text = file.expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {file}: {error}") from error
-    try:
-        tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{file} is not valid YAML: {_one_line(error)}") from error
+    tree = _parse(text, str(file))
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -164,5 +158,14 @@ def _convert(cls: type[S], tree: Any, source: str) -> S:
         raise ConfigError(f"{source}: {key + ': ' if key else ''}{text[0].lower() + text[1:]}") from error
 
 
-def _one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
+def _parse(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        # Not as the error itself has it: that quotes the text, which may hold a secret.
+        mark = error.problem_mark or error.context_mark
+        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
+        raise ConfigError(f"{source} is not valid YAML: {error.problem or error.context}{where}") from None
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError):
+        # Dates that are none, tags that do not fit: the parser lets through what its parts raise.
+        raise ConfigError(f"{source} is not valid YAML: a value in it cannot be read") from None

@@ -68,9 +68,11 @@ def local_secret(path: Path, prefix: str) -> str:
     """
     for _ in range(2):
         try:
-            if held := path.read_text(encoding="ascii").strip():
+            held = path.read_text(encoding="ascii").strip()
+            if held and all("!" <= letter <= "~" for letter in held):
                 return held
-            raise UserError(f"{path} is empty. Delete it, and a new secret will be made")
+            what = "holds more than one secret" if held else "is empty"
+            raise UserError(f"{path} {what}. Delete it, and a new secret will be made")
         except FileNotFoundError:
             pass
         except (OSError, UnicodeDecodeError) as error:

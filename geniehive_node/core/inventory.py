@@ -8,6 +8,7 @@ its models' names still exist; one that was found by chance is forgotten after `
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
 from geniehive.rules import names
@@ -79,10 +80,12 @@ class Found(Value, frozen=True, kw_only=True):
     """What the first looks gave, demonstration engines aside: chat models, and names of engines at work.
 
     An engine that is still loading counts as one chat model: it may well have one in a moment.
+    troubles: what keeps configured engines from being used, by their address.
     """
 
     chat_models: int
     engines: tuple[str, ...]
+    troubles: dict[str, str] = msgspec.field(default_factory=dict)
 
 
 class Offer(Value, frozen=True, kw_only=True):
@@ -203,7 +206,15 @@ class Catalog:
         real = [s for s in offer.inventory.services if not s.demo and s.condition.health is Health.HEALTHY]
         chat = {a.asset_id for s in real for a in s.assets if Operation.CHAT in s.operations_of(a)}
         loading = sum(s.trouble is Trouble.LOADING and not s.source.demo for s in self._states.values())
-        return Found(chat_models=len(chat) + loading, engines=tuple(names.split_service(s.service)[1] for s in real))
+        return Found(
+            chat_models=len(chat) + loading,
+            engines=tuple(names.split_service(s.service)[1] for s in real),
+            troubles={
+                s.source.key: s.detail
+                for s in self._states.values()
+                if s.source.expected and s.trouble not in (None, Trouble.LOADING)
+            },
+        )
 
     def _offer(self, now: float) -> Offer:
         services = []

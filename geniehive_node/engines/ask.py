@@ -119,7 +119,10 @@ class Asker:
         """For raising when an engine answered 401 or 403."""
         if self.keyed:
             return LookFailed(Trouble.REFUSED, "refuses the key that is configured for it", runtime)
-        advice = f"give it in the node's settings: engines: [{{url: {self.target.origin}, key_file: FILE}}]"
+        advice = (
+            f"give it by `geniehive up --engine {self.target.origin} --key-file FILE`, "
+            f"or in the node's settings: engines: [{{url: {self.target.origin}, key_file: FILE}}]"
+        )
         return LookFailed(Trouble.REFUSED, f"needs a key; {advice}", runtime)
 
     async def _ask(self, method: str, path: str, body: bytes | None) -> Answer:

@@ -30,7 +30,7 @@ _STATES = {
     "loaded": LoadState.LOADED,
     "sleeping": LoadState.SLEEPING,
 }
-_GAUGE = re.compile(rb"^llamacpp:requests_(processing|deferred) ([0-9.e+]+)$", re.MULTILINE)
+_GAUGE = re.compile(rb"^llamacpp:requests_(processing|deferred) (\S+)$", re.MULTILINE)
 # What a build without version control calls itself.
 _NO_BUILD = "b0-"
 
@@ -100,7 +100,7 @@ class Single:
         answer = await self._asker.get("/metrics")
         if not answer.ok:
             return Figures()
-        gauges = {kind: round(float(value)) for kind, value in _GAUGE.findall(answer.body)}
+        gauges = {kind: told.gauge(value) for kind, value in _GAUGE.findall(answer.body)}
         return Figures(running=gauges.get(b"processing"), queued=gauges.get(b"deferred"))
 
 
@@ -189,7 +189,7 @@ def _build(props: dict[str, Any]) -> str:
 
 def _by_vocabulary(entry: dict[str, Any]) -> tuple[Operation, ...]:
     """Empty unless the vocabulary is one of models that don't write."""
-    kind = told.table(entry.get("meta")).get("vocab_type")
+    kind = told.whole(told.table(entry.get("meta")).get("vocab_type"))
     return (_O.EMBEDDINGS, _O.RERANK) if kind in _EMBEDDING_VOCABULARIES else ()
 
 

@@ -40,9 +40,18 @@ def whole(value: Any, most: int = UINT32) -> int | None:
 
 def count(value: Any) -> int | None:
     """ "3.2B" -> 3,200,000,000; numbers as they are."""
-    if isinstance(value, str) and (match := _COUNT.fullmatch(value.strip())):
+    if isinstance(value, str) and (match := _COUNT.fullmatch(value.strip()[:_WORD_LIMIT])):
         return whole(round(float(match[1]) * _SCALES[match[2].upper()]), UINT64)
     return whole(value, UINT64)
+
+
+def gauge(text: bytes) -> int | None:
+    """b"2" and b"2.0" -> 2, as metrics spell how many there are now; None for what is no such number."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return round(value) if 0 <= value <= UINT32 else None
 
 
 def version(text: str) -> tuple[int, ...]:

@@ -78,6 +78,9 @@ class RawServer:
         return self
 
     async def __aexit__(self, *failure: object) -> None:
+        # asyncio loses the socket of a connection that is being accepted when its server is closed.
+        for _ in range(3):
+            await asyncio.sleep(0)
         self._server.close()
         for task in tuple(self._tasks):
             task.cancel()

@@ -27,6 +27,7 @@ from geniehive.kit.http1.errors import (
     TotalTimeout,
     Truncated,
 )
+from geniehive.kit.http1.head import HeaderLines, encode_lines, join_lines, line_start
 from geniehive.kit.http1.limits import Timeouts
 from geniehive.kit.http1.origin import Origin, split_url
 from geniehive.kit.http1.response import Response
@@ -37,6 +38,7 @@ __all__ = [
     "ConnectTimeout",
     "ConnectionLost",
     "FirstByteTimeout",
+    "HeaderLines",
     "HttpError",
     "IdleTimeout",
     "Origin",
@@ -46,5 +48,8 @@ __all__ = [
     "TooLarge",
     "TotalTimeout",
     "Truncated",
+    "encode_lines",
+    "join_lines",
+    "line_start",
     "split_url",
 ]

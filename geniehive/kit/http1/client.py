@@ -1,6 +1,8 @@
 """The pool of connections and the sending of requests."""
 
 import asyncio
+import os
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterable, Sequence
@@ -10,7 +12,7 @@ from typing import Self
 
 from geniehive.kit.http1.connection import Connection
 from geniehive.kit.http1.errors import ConnectFailed, ConnectionLost, ConnectTimeout, HttpError, TotalTimeout
-from geniehive.kit.http1.head import CHUNKED, Header, encode_head, length_framing
+from geniehive.kit.http1.head import CHUNKED, Header, HeaderLines, encode_head, length_framing
 from geniehive.kit.http1.limits import DEFAULT_TIMEOUTS, Timeouts
 from geniehive.kit.http1.origin import Origin
 from geniehive.kit.http1.response import Response
@@ -45,7 +47,7 @@ class Client:
         origin: Origin,
         method: str,
         target: str,
-        headers: Sequence[Header] = (),
+        headers: Sequence[Header] | HeaderLines = (),
         body: bytes | AsyncIterable[bytes] | None = None,
         timeouts: Timeouts = DEFAULT_TIMEOUTS,
     ) -> Response:
@@ -206,4 +208,8 @@ def _reason(problem: Exception) -> str:
         return f"its certificate is not trusted ({problem.verify_message})"
     if isinstance(problem, ssl.SSLError):
         return f"TLS failed ({problem.reason or problem})"
+    if isinstance(problem, socket.gaierror) and problem.strerror:
+        return problem.strerror
+    if isinstance(problem, OSError) and problem.errno:
+        return os.strerror(problem.errno)
     return str(problem) or type(problem).__name__

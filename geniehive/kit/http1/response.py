@@ -66,7 +66,8 @@ class Response:
         size = 0
         try:
             while True:
-                await connection.wait_body(PAUSE_AT)
+                if not connection.complete:
+                    await connection.wait_body(PAUSE_AT)
                 data = connection.take()
                 parts.append(data)
                 size += len(data)

@@ -146,6 +146,16 @@ def test_no_embedded_forbids_it(up: Up) -> None:
     assert "start demo" not in up.story
 
 
+def test_a_named_engine_that_cannot_be_used_is_told(up: Up) -> None:
+    look = {**up.look(0), "troubles": {"http://127.0.0.1:9": "can't be reached: Connection refused"}}
+    up.tell("node", notices=[look, {"notice": "registered", "host_id": "h"}])
+    up.tell("gateway", models=[])
+    printed = up.start("--no-embedded", "--engine", "http://127.0.0.1:9").until_up()
+    assert "http://127.0.0.1:9 can't be reached: Connection refused.\n" in printed
+    # Not: name one. One was named.
+    assert "--engine URL" not in printed
+
+
 def test_embedded_forces_it(up: Up) -> None:
     up.start("--embedded").until_up()
     assert "start demo" in up.story

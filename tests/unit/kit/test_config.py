@@ -110,6 +110,13 @@ def test_other_variables_are_left_alone() -> None:
         ("- a", "expected keys with values, got a list"),
         ("listen: [", "is not valid YAML"),
         ("listen: 'a\n", "is not valid YAML"),
+        (
+            "listen: x\ndiscover: @",
+            "is not valid YAML: found character '@' that cannot start any token (line 2, column 11)",
+        ),
+        ("listen: 2024-99-99", "is not valid YAML"),
+        ("listen: !!timestamp x", "is not valid YAML"),
+        ("listen: \a", "is not valid YAML"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said_with_its_name(text: str, said: str, file: Path) -> None:
@@ -124,7 +131,7 @@ def test_what_is_wrong_in_a_file_is_said_with_its_name(text: str, said: str, fil
     [
         ({"TEST__LISTNE": "x"}, (), "environment variable TEST__LISTNE: unknown key 'listne'"),
         ({"TEST__LIMITS__CONNECT": "soon"}, (), "environment variable TEST__LIMITS__CONNECT: limits.connect: expected"),
-        ({"TEST__KEYS": "["}, (), "environment variable TEST__KEYS: '[' is not valid YAML"),
+        ({"TEST__KEYS": "["}, (), "environment variable TEST__KEYS is not valid YAML: "),
         ({}, ("limits.conect=1",), "--set limits.conect=1: unknown key 'limits.conect'"),
         ({}, ("listen",), "--set listen: expected KEY=VALUE"),
         ({}, ("=x",), "expected KEY=VALUE"),
@@ -136,6 +143,13 @@ def test_what_is_wrong_elsewhere_is_said_with_its_source(
     environment: dict[str, str], overrides: tuple[str, ...], said: str
 ) -> None:
     assert said in refusal(environment=environment, overrides=overrides)
+
+
+@pytest.mark.parametrize("text", ["[sesame", "{a: 'sesame", "!!int sesame", "!!python/name:x sesame"])
+def test_no_secret_in_what_is_no_yaml_is_repeated(text: str, file: Path) -> None:
+    file.write_text(f"keys: {text}")
+    assert "sesame" not in refusal(file)
+    assert "sesame" not in refusal(environment={"TEST__KEYS": text})
 
 
 def test_a_file_that_cannot_be_read(file: Path, tmp_path: Path) -> None:

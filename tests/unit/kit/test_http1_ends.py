@@ -160,6 +160,7 @@ async def test_nobody_there(client: Client) -> None:
         with pytest.raises(ConnectFailed, match=str(origin)) as failed:
             await client.request(origin, "GET", "/", [])
     assert not failed.value.sent
+    assert str(failed.value) == f"{origin} can't be reached: Connection refused"
 
 
 @on_both_loops

@@ -146,6 +146,12 @@ class TestLocalSecret:
         with pytest.raises(UserError, match=r"node\.key is empty\. Delete it"):
             state.local_secret(tmp_path / "node.key", "gh")
 
+    @pytest.mark.parametrize("text", ["one two", "one\ntwo\n", "o\x01ne"])
+    def test_a_file_with_more_than_a_secret_is_named(self, text: str, tmp_path: Path) -> None:
+        (tmp_path / "node.key").write_text(text)
+        with pytest.raises(UserError, match=r"node\.key holds more than one secret"):
+            state.local_secret(tmp_path / "node.key", "gh")
+
     def test_a_file_that_is_no_text_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "node.key").write_bytes(b"\xff\x00")
         with pytest.raises(UserError, match=r"cannot read the secret in .*node\.key"):

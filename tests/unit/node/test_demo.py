@@ -82,6 +82,12 @@ def test_a_port_in_use_is_named(capsys: pytest.CaptureFixture[str], monkeypatch:
 
 
 @pytest.mark.usefixtures("installed")
+def test_a_port_that_is_none_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert demo.main(["--port", "99999"]) == 2
+    assert "--port 99999 is no port" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("installed")
 def test_loopback_only(capsys: pytest.CaptureFixture[str]) -> None:
     assert demo.main(["--host", "0.0.0.0"]) == 2
     assert "loopback only" in capsys.readouterr().err

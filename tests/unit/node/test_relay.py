@@ -327,6 +327,84 @@ async def test_when_the_caller_leaves_in_the_middle_of_its_request_the_engine_is
         await until(lambda: not relay.in_flight())
 
 
+async def test_a_broken_request_body_is_refused_at_once_and_the_engine_let_go(relay: RelayServer) -> None:
+    began, gone = asyncio.Event(), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        began.set()
+        await peer.gone()
+        gone.set()
+
+    async with RawServer(script) as server:
+        relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+        host, port = address.split(relay.base_url.removeprefix("http://"))
+        reader, writer = await asyncio.open_connection(host, port)
+        head = raw("/h/engine" + CHAT, more="Transfer-Encoding: chunked\r\n").replace(b"Content-Length: 0\r\n", b"")
+        writer.write(head + b"5\r\nhello\r\n")
+        await began.wait()
+        writer.write(b"no number\r\n")
+        async with asyncio.timeout(5):
+            answer = await reader.read()  # to the end: the connection is closed after it
+            await gone.wait()
+        await until(lambda: not relay.in_flight())
+        writer.close()
+        await writer.wait_closed()
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"x-geniehive-relay-error: bad-request\r\n" in answer
+    assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize(
+    "data", [b"GET / HTTP/9.9\r\n\r\n", b"POST / HTTP/1.1\r\nno header\r\n\r\n", b"\x16\x03\x01 hello\r\n\r\n"]
+)
+async def test_what_is_not_http_gets_one_line_in_the_log(
+    relay: RelayServer, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("DEBUG"):
+        head = await exchange(relay, data)
+    assert b" 400 " in head.partition(b"\r\n")[0]
+    assert b"server: GenieHive\r\n" in head
+    assert b"x-geniehive-relay-error: bad-request\r\n" in head
+    (line,) = [r for r in caplog.records if r.name.startswith(("geniehive", "aiohttp"))]
+    assert line.exc_info is None
+    assert "\n" not in line.getMessage()
+
+
+@pytest.mark.parametrize("value", ["sesame\x01", "sesame" * 20_000])
+async def test_no_key_in_what_is_not_http_is_repeated(
+    relay: RelayServer, value: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        await exchange(relay, f"POST / HTTP/1.1\r\nHost: r\r\nAuthorization: Bearer {value}\r\n\r\n".encode())
+    assert "refused what is not HTTP: " in caplog.text
+    assert "sesame" not in caplog.text
+
+
+async def test_what_a_gateway_takes_gets_through(caller: Caller) -> None:
+    heads: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        head, _ = await peer.request()
+        heads.append(head)
+        await peer.answer(b"{}")
+
+    async with RawServer(script) as server:
+        caller.relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+        async with caller.ask(json=HELLO, headers={"x-long": "x" * 32_000}) as answer:
+            assert answer.status == 200
+    assert b"x" * 32_000 in heads[0]
+
+
+async def test_a_key_that_the_engine_refuses_is_no_fault_of_the_caller(caller: Caller) -> None:
+    async with FakeEngine("openai", ["m"]) as engine:
+        caller.relay.serve("h", {"engine": target(engine.url, "engine-key")})
+        engine.behave(status=401, body={"error": {"message": "Incorrect API key provided: engine-key"}})
+        async with caller.ask(json=HELLO) as answer:
+            assert (answer.status, answer.headers[ERROR_HEADER]) == (502, "key-refused")
+            assert "engine-key" not in await answer.text()
+
+
 async def test_stopping_lets_open_requests_end_and_takes_no_more(client: Client, http: aiohttp.ClientSession) -> None:
     go = asyncio.Event()
 

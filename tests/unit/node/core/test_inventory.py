@@ -294,3 +294,10 @@ def test_an_engine_that_loads_at_the_first_look_may_have_a_chat_model() -> None:
     play(Missed(source=BOX.key, trouble=Trouble.LOADING, detail="is loading its model", runtime="llamacpp"))
     play(Missed(source=DEMO.key, trouble=Trouble.LOADING, detail="is loading its model", runtime="llamacpp"))
     assert play(FirstLooksDone())[0] == Found(chat_models=1, engines=())
+
+
+def test_a_configured_engine_in_trouble_is_told_after_the_first_look() -> None:
+    play = Play(BOX, OTHER, DEMO)
+    for source in (BOX, OTHER, DEMO):
+        play(Missed(source=source.key, trouble=Trouble.UNREACHABLE, detail="can't be reached"))
+    assert play(FirstLooksDone())[0] == Found(chat_models=0, engines=(), troubles={BOX.key: "can't be reached"})

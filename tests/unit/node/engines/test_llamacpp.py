@@ -3,7 +3,7 @@ import pytest
 
 from geniehive.rules.model import LoadState
 from geniehive.rules.operations import Ability, Operation
-from geniehive_node.core.looks import LookFailed, Snapshot, Trouble
+from geniehive_node.core.looks import Figures, LookFailed, Snapshot, Trouble
 from geniehive_node.engines.llamacpp import Router, Single, properties
 from tests.support.fake_engine import FakeEngine
 from tests.support.fake_runtimes import FakeModel
@@ -80,6 +80,17 @@ async def test_a_vocabulary_of_word_pieces_means_embeddings_alone(ask: Ask) -> N
         wire.answers |= {"GET /v1/models": models, "POST /v1/embeddings": INCOMPLETE}
         snapshot, _ = await Single(ask(wire.origin)).look()
     assert snapshot.operations == (Operation.EMBEDDINGS,)
+
+
+async def test_senseless_figures_are_not_passed_on(ask: Ask) -> None:
+    async with single() as wire:
+        models = msgspec.json.decode(capture("llamacpp-single-models.json").read_bytes())
+        models["data"][0]["meta"]["vocab_type"] = [3]
+        metrics = "llamacpp:requests_processing 9e12\nllamacpp:requests_deferred many\n"
+        wire.answers |= {"GET /v1/models": models, "GET /metrics": metrics}
+        snapshot, figures = await Single(ask(wire.origin)).look()
+    assert set(snapshot.operations) == TEXT
+    assert figures == Figures()
 
 
 async def test_a_path_as_name_does_not_leave_the_host(ask: Ask) -> None:

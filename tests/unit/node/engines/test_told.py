@@ -23,10 +23,41 @@ def test_nothing_an_engine_tells_breaks_the_reading(value: object) -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("3.2B", 3_200_000_000), ("137M", 137_000_000), ("134.5 m", 134_500_000), (7, 7), ("big", None), ("", None)],
+    [
+        ("3.2B", 3_200_000_000),
+        ("137M", 137_000_000),
+        ("134.5 m", 134_500_000),
+        (7, 7),
+        ("big", None),
+        ("", None),
+        ("9" * 400 + "B", None),
+    ],
 )
 def test_counts(text: object, number: int | None) -> None:
     assert told.count(text) == number
+
+
+@given(st.binary(max_size=20))
+def test_no_text_breaks_the_reading_of_a_gauge(text: bytes) -> None:
+    number = told.gauge(text)
+    assert number is None or 0 <= number <= told.UINT32
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        (b"0", 0),
+        (b"2", 2),
+        (b"3.0", 3),
+        (b"1e3", 1000),
+        (b"9e12", None),
+        (b"1e999", None),
+        (b"NaN", None),
+        (b"-1", None),
+    ],
+)
+def test_gauges(text: bytes, number: int | None) -> None:
+    assert told.gauge(text) == number
 
 
 def test_whole_numbers_fit_or_are_not_known() -> None:

@@ -7,9 +7,10 @@ read as YAML, so that numbers, lists and objects can be given. Every unknown key
 names the source, the key and what is allowed.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 import yaml
@@ -46,7 +47,10 @@ def load(
         tree = _read(file)
         _check(cls, tree, str(file))
         merged = tree
-    for source, path, text in [*_from_environment(prefix, environment or {}), *_from_flags(overrides)]:
+    for source, path, text in [
+        *_from_environment(prefix, environment or {}, cls.__struct_fields__),
+        *_from_flags(overrides),
+    ]:
         value = _parse(text, source)
         adds = path[-1].endswith("+")
         if adds:
@@ -73,8 +77,14 @@ def _read(file: Path) -> dict[str, Any]:
     return tree
 
 
-def _from_environment(prefix: str, environment: Mapping[str, str]) -> list[tuple[str, list[str], str]]:
+def _from_environment(
+    prefix: str, environment: Mapping[str, str], keys: Sequence[str]
+) -> list[tuple[str, list[str], str]]:
     start = prefix + "__"
+    for name in environment:
+        rest = name.removeprefix(prefix + "_")
+        if rest != name and any(rest.lower() == key or rest.lower().startswith(key + "_") for key in keys):
+            raise ConfigError(f"environment variable {name}: two underscores stand before a key; write {start}{rest}")
     return [
         (f"environment variable {name}", name[len(start) :].lower().split("__"), value)
         for name, value in sorted(environment.items())
@@ -88,7 +98,8 @@ def _from_flags(overrides: Sequence[str]) -> list[tuple[str, list[str], str]]:
         path, equals, text = override.partition("=")
         if not equals or not path:
             raise ConfigError(f"--set {override}: expected KEY=VALUE, such as --set listen=127.0.0.1:8800")
-        found.append((f"--set {override}", path.split("."), text))
+        # Without the value: it may hold a key.
+        found.append((f"--set {path}", path.split("."), text))
     return found
 
 
@@ -155,7 +166,46 @@ def _convert(cls: type[S], tree: Any, source: str) -> S:
     except msgspec.ValidationError as error:
         text, _, at = str(error).partition(" - at `$")
         key = at.rstrip("`").lstrip(".")
-        raise ConfigError(f"{source}: {key + ': ' if key else ''}{text[0].lower() + text[1:]}") from error
+        text = re.sub(r"`([a-z]+(?: \| [a-z]+)*)`", _in_words, text[0].lower() + text[1:])
+        raise ConfigError(f"{source}: {key + ': ' if key else ''}{text}{_allowed(cls, key)}") from error
+
+
+# What YAML's kinds are called by people, not by Python.
+_WORDS = {
+    "str": "text",
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "array": "a list",
+    "object": "keys with values",
+}
+
+
+def _in_words(types: re.Match[str]) -> str:
+    """ "`float | null`" -> "a number or null"; anything else as it is."""
+    parts = types[1].split(" | ")
+    known = [_WORDS.get(part, part if part == "null" else "") for part in parts]
+    return " or ".join(known) if all(known) else types[0]
+
+
+def _allowed(kind: Any, key: str) -> str:
+    """What may stand at `key`, such as "log.level" or "engines[0].runtime", if it is a choice among words."""
+    for name in [part.partition("[")[0] for part in key.split(".") if part]:
+        struct = next((s for s in _inner(kind) if isinstance(s, type) and issubclass(s, msgspec.Struct)), None)
+        if struct is None:
+            return ""
+        kind = next((f.type for f in msgspec.structs.fields(struct) if f.encode_name == name), None)
+    words = [str(word) for choice in _inner(kind) if get_origin(choice) is Literal for word in get_args(choice)]
+    return f"; allowed: {', '.join(words)}" if words else ""
+
+
+def _inner(kind: Any) -> list[Any]:
+    """A type and, if it is a union or a list, what is in it."""
+    found = [kind]
+    if get_origin(kind) is not Literal:
+        for part in get_args(kind):
+            found += _inner(part)
+    return found
 
 
 def _parse(text: str, source: str) -> Any:

@@ -65,8 +65,8 @@ class HostState:
         host.joined = kept.joined
         host.last_seen = kept.last_seen
         host.life = Life.PRESUMED if kept.online else Life.OFFLINE
-        stopped = kept.host.condition.reason is Reason.STOPPING
-        host.absence = verdict.away(Reason.STOPPING if stopped else Reason.STREAM_CLOSED, kept.last_seen)
+        if kept.absence is not None:
+            host.absence = kept.absence
         host._kept = host._record()
         return host
 
@@ -121,4 +121,5 @@ class HostState:
             agent_version=self.agent_version,
             joined=self.joined,
             online=self.life is not Life.OFFLINE,
+            absence=self.absence if self.life is Life.OFFLINE else None,
         )

@@ -8,9 +8,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from geniehive.rules import names
-from geniehive.rules.model import Asset, Host, Inventory, Relay, Service
+from geniehive.rules.model import Asset, Condition, Host, Inventory, Relay, Service
 from geniehive_control.core.effects import Refused
 from geniehive_control.core.refusal import Refusal, Why, field_invalid
+
+# The end of the year 9999, which is as far as a Timestamp goes. Such a time could be sent to nobody.
+END_OF_TIME = 253402300799.0
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +34,12 @@ def accept(inventory: Inventory, host_id: str) -> Accepted:
         )
     services: dict[str, Service] = {}
     refused: list[Refused] = []
+    host = inventory.host
+    try:
+        _check_time(host.condition)
+    except Refusal as refusal:
+        refused.append(Refused(service="", refusal=refusal))
+        host = msgspec.structs.replace(host, condition=msgspec.structs.replace(host.condition, since=None))
     for service in inventory.services:
         try:
             _check_service(service, host_id)
@@ -49,7 +58,7 @@ def accept(inventory: Inventory, host_id: str) -> Accepted:
         except Refusal as refusal:
             refused.append(Refused(service="", refusal=refusal))
             relay = None
-    return Accepted(host=inventory.host, services=services, relay=relay, refused=tuple(refused))
+    return Accepted(host=host, services=services, relay=relay, refused=tuple(refused))
 
 
 def _check_service(service: Service, host_id: str) -> None:
@@ -62,6 +71,12 @@ def _check_service(service: Service, host_id: str) -> None:
     for number, way in enumerate(service.ways):
         if way.direct_url is not None:
             _check_origin(way.direct_url, f"ways[{number}].direct.base_url")
+    _check_time(service.condition)
+
+
+def _check_time(condition: Condition) -> None:
+    if condition.since is not None and not 0 <= condition.since < END_OF_TIME:
+        raise field_invalid("condition.since_time", "must lie between the years 1970 and 9999")
 
 
 def _assets(service: Service) -> tuple[tuple[Asset, ...], list[Refused]]:

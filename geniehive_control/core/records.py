@@ -1,6 +1,6 @@
 """What is kept in the database. Times are seconds since the epoch."""
 
-from geniehive.rules.model import ClientKey, Host, Service, Value
+from geniehive.rules.model import ClientKey, Condition, Host, Service, Value
 
 
 class StoredHost(Value, frozen=True, kw_only=True):
@@ -16,6 +16,8 @@ class StoredHost(Value, frozen=True, kw_only=True):
     joined: float = 0.0
     last_seen: float = 0.0
     online: bool = False
+    # Why and since when it is offline; None while it is online.
+    absence: Condition | None = None
 
     @property
     def host_id(self) -> str:

@@ -41,6 +41,8 @@ COMPILE_EVERY = 0.02
 # How precisely `last_seen` is stored while a host is online, and how often expiry is compared with the wall clock.
 SEEN_EVERY = 60.0
 LONGEST_SKEW = 5.0
+# Daemons that are remembered as told to stop.
+_MOST_TOLD = 1000
 
 
 class Pace(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,6 +64,9 @@ class Registry:
         self._hosts: dict[str, HostState] = {}
         self._sessions: dict[str, Session] = {}
         self._subscribers: dict[str, Subscriber] = {}
+        # What daemons that may not come back were told, by host and instance. It can be lost on its way: a peer that
+        # writes when its stream ends is given no reason by gRPC. Who then comes back hears it again.
+        self._told: dict[tuple[str, str], Refusal] = {}
         # Names of resources that became other than they were, in the event at hand.
         self._names: set[str] = set()
         self._compile_due = now.mono
@@ -178,13 +183,19 @@ class Registry:
             host = self._hosts.get(host_id)
             text = f"another machine calls itself {event.host_id!r}, which is online; it goes as {host_id!r} instead"
             effects.append(Note(text=text, grave=True))
+        told = self._told.get((host_id, event.instance_id))
+        # Superseded is who is so by a session that stands.
+        if told is not None and (told.why is not Why.SESSION_SUPERSEDED or (host is not None and host.session)):
+            return [*effects, EndSession(session_id=event.session_id, refusal=told)]
         if host is None:
             host = self._hosts[host_id] = HostState(host_id, now)
         if (older := host.session) is not None:
             del self._sessions[older.session_id]
             text = f"a newer session of host {host_id!r} has taken over"
-            effects.append(EndSession(session_id=older.session_id, refusal=Refusal(Why.SESSION_SUPERSEDED, text)))
+            refusal = Refusal(Why.SESSION_SUPERSEDED, text)
+            effects.append(EndSession(session_id=older.session_id, refusal=refusal))
             if older.instance_id != event.instance_id:
+                self._tell(older, refusal)
                 effects.append(Note(text=f"{text}; the older node is told to stop", grave=True))
         session = Session(event.session_id, host_id, event.instance_id, now.mono + self._pace.lease_ttl)
         self._sessions[event.session_id] = host.session = session
@@ -194,6 +205,12 @@ class Registry:
         host.last_seen = now.wall
         effects.append(Welcome(session_id=event.session_id, host_id=host_id))
         return effects
+
+    def _tell(self, session: Session, refusal: Refusal) -> None:
+        if session.instance_id:
+            self._told[session.host_id, session.instance_id] = refusal
+            if len(self._told) > _MOST_TOLD:
+                del self._told[next(iter(self._told))]
 
     def _is_held(self, host: HostState) -> bool:
         return host.session is not None or host.life is Life.PRESUMED
@@ -327,6 +344,7 @@ class Registry:
             del self._sessions[host.session.session_id]
             refusal = Refusal(Why.CREDENTIAL_REVOKED, f"an operator made control forget host {host.host_id!r}")
             effects.append(EndSession(session_id=host.session.session_id, refusal=refusal))
+            self._tell(host.session, refusal)
         if self._grace is not None:
             self._grace.forget(host.host_id)
         self._release()

@@ -10,6 +10,7 @@ from geniehive.kit import state
 from geniehive.rules.model import ClientKey, Scope
 from geniehive.v1 import admin_service_pb2 as pb
 from geniehive.v1 import admin_service_pb2_grpc, credential_pb2
+from geniehive_control.core.inventory import END_OF_TIME
 from geniehive_control.core.keys import KnownKey
 from geniehive_control.core.refusal import field_invalid
 from geniehive_control.hub import Hub
@@ -31,6 +32,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         expires = convert.seconds(request.expire_time) if request.HasField("expire_time") else None
         if expires is not None and expires <= self._hub.now().wall:
             raise field_invalid("expire_time", "is past")
+        if expires is not None and expires >= END_OF_TIME:
+            raise field_invalid("expire_time", "is after the year 9999; leave it out for a key that never expires")
         secret = state.new_secret("gh")
         key = ClientKey(
             key_id=f"k{secrets.token_hex(5)}",

@@ -1,5 +1,6 @@
 """Applies policy and auth to every call, and turns errors into statuses."""
 
+import asyncio
 import contextlib
 import inspect
 import logging
@@ -18,6 +19,9 @@ from geniehive_control.rpc.errors import to_refused
 from geniehive_control.rpc.policy import POLICY, Caller, check
 
 log = logging.getLogger(__name__)
+
+# How long a refused stream is given to say its first words, in seconds.
+_FIRST_WORDS = 0.3
 
 _caller: ContextVar[Caller] = ContextVar("caller")
 
@@ -42,15 +46,7 @@ class Guard(grpc.aio.ServerInterceptor):
         if handler is None:
             # gRPC answers UNIMPLEMENTED itself.
             return None
-        method: str = handler_call_details.method
-        refusal: Refusal | None = None
-        who = Caller("anyone")
-        try:
-            who = self._admit(method, handler_call_details.invocation_metadata)
-        except Refusal as error:
-            refusal = error
-            log.debug("%s refused: %s", method, error.message)
-        return _wrap(handler, method, who, refusal)
+        return self._wrap(handler, handler_call_details.method, handler_call_details.invocation_metadata)
 
     def _admit(self, method: str, metadata: Any) -> Caller:
         rule = POLICY.get(method)
@@ -62,52 +58,71 @@ class Guard(grpc.aio.ServerInterceptor):
             raise Refusal(Why.NOT_SERVED, rule.not_served)
         return who
 
+    def _wrap(self, handler: Any, method: str, metadata: Any) -> Any:
+        """The handler behind policy and auth, with its caller known and its errors translated."""
+        kind = (handler.request_streaming, handler.response_streaming)
+        inner, make = {
+            (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
+            (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
+            (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
+            (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
+        }[kind]
 
-def _wrap(handler: Any, method: str, who: Caller, refusal: Refusal | None) -> Any:
-    """The handler with its caller known and its errors translated; of a refused call one that ends it at once."""
-    kind = (handler.request_streaming, handler.response_streaming)
-    inner, make = {
-        (False, False): (handler.unary_unary, grpc.unary_unary_rpc_method_handler),
-        (False, True): (handler.unary_stream, grpc.unary_stream_rpc_method_handler),
-        (True, False): (handler.stream_unary, grpc.stream_unary_rpc_method_handler),
-        (True, True): (handler.stream_stream, grpc.stream_stream_rpc_method_handler),
-    }[kind]
+        # Asked when the request is there, not when the call was announced: a key may be revoked in between.
+        def admit() -> None:
+            _caller.set(self._admit(method, metadata))
 
-    async def call(request: Any, context: Any) -> Any:
-        _caller.set(who)
-        try:
-            if refusal is not None:
-                raise refusal
-            return await inner(request, context)
-        except Exception as error:  # noqa: BLE001 - the one boundary
-            await _abort(error, method, context)
+        async def call(request: Any, context: Any) -> Any:
+            try:
+                admit()
+                return await inner(request, context)
+            except Exception as error:  # noqa: BLE001 - the one boundary
+                await _abort(error, method, context)
 
-    async def stream(request: Any, context: Any) -> None:
-        _caller.set(who)
-        try:
-            if refusal is not None:
-                raise refusal
-            answers = inner(request, context)
-            if inspect.isawaitable(answers):
-                await answers
-                return
-            # Written here, not yielded: if the caller leaves, the generator ends at once and not when it is collected.
-            async with contextlib.aclosing(answers):
-                async for answer in answers:
-                    await context.write(answer)
-        except Exception as error:  # noqa: BLE001 - the one boundary
-            await _abort(error, method, context)
+        async def stream(request: Any, context: Any) -> None:
+            try:
+                try:
+                    admit()
+                except Refusal:
+                    if handler.request_streaming:
+                        await _hear(context)
+                    raise
+                answers = inner(request, context)
+                if inspect.isawaitable(answers):
+                    await answers
+                    return
+                # Written here, not yielded: if the caller leaves, the generator ends at once and not when it is
+                # collected.
+                async with contextlib.aclosing(answers):
+                    async for answer in answers:
+                        await context.write(answer)
+            except Exception as error:  # noqa: BLE001 - the one boundary
+                await _abort(error, method, context)
 
-    return make(
-        stream if handler.response_streaming else call,
-        request_deserializer=handler.request_deserializer,
-        response_serializer=handler.response_serializer,
-    )
+        return make(
+            stream if handler.response_streaming else call,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+async def _hear(context: Any) -> None:
+    """Waits for the first message of a stream that is about to be refused, and passes it over.
+
+    A caller whose first write meets the end of its stream is told INTERNAL by its own gRPC, and never why.
+    """
+    first = asyncio.create_task(context.read(), name="first words")
+    try:
+        await asyncio.wait((first,), timeout=_FIRST_WORDS)
+    finally:
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
 
 
 async def _abort(error: Exception, method: str, context: Any) -> None:
     match error:
         case Refusal() | StoreUnavailable():
+            log.debug("%s refused: %s", method, error)
             await failures.abort(context, to_refused(error))
         case failures.Refused():
             await failures.abort(context, error)

@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from geniehive.rules.model import ClientKey, Host, Scope, Service
+from geniehive.rules.model import ClientKey, Condition, Host, Scope, Service
 from geniehive_control.core.records import Stored, StoredHost, StoredKey
 from geniehive_control.ports import Audit
 from geniehive_control.store import engine as engines
@@ -27,6 +27,7 @@ class _HostBody(msgspec.Struct, frozen=True, omit_defaults=True):
     host: Host
     machine_id: str | None = None
     agent_version: str = ""
+    absence: Condition | None = None
 
 
 _host_body = msgspec.json.Decoder(_HostBody)
@@ -74,6 +75,7 @@ class Database:
                             joined=row.joined,
                             last_seen=row.last_seen,
                             online=row.online,
+                            absence=body.absence,
                         )
                     )
             rows = await connection.execute(sa.select(client_keys).order_by(client_keys.c.created))
@@ -90,7 +92,7 @@ class Database:
         host_rows = [
             {
                 "host_id": host.host_id,
-                "body": _encode(_HostBody(host.host, host.machine_id, host.agent_version)),
+                "body": _encode(_HostBody(host.host, host.machine_id, host.agent_version, host.absence)),
                 "joined": host.joined,
                 "last_seen": host.last_seen,
                 "online": host.online,
@@ -104,20 +106,16 @@ class Database:
         ]
         if not host_rows:
             return
-        gone = sa.and_(
-            services.c.host_id.in_([host.host_id for host in kept]),
-            services.c.service.not_in([row["service"] for row in service_rows]),
-        )
+        insert = self._insert(hosts)
+        others = {column.name: insert.excluded[column.name] for column in hosts.columns if column.name != "host_id"}
+        put = insert.on_conflict_do_update(index_elements=["host_id"], set_=others)
+        # All of them: to name those that stay would take more parameters than a statement may have.
+        before = sa.delete(services).where(services.c.host_id.in_([host.host_id for host in kept]))
         async with engines.step(self._engine) as connection:
-            await connection.execute(self._upsert(hosts, "host_id"), host_rows)
-            await connection.execute(sa.delete(services).where(gone))
+            await connection.execute(put, host_rows)
+            await connection.execute(before)
             if service_rows:
-                await connection.execute(self._upsert(services, "service"), service_rows)
-
-    def _upsert(self, table: sa.Table, key: str) -> Any:
-        insert = self._insert(table)
-        others = {c.name: insert.excluded[c.name] for c in table.columns if c.name != key}
-        return insert.on_conflict_do_update(index_elements=[key], set_=others)
+                await connection.execute(sa.insert(services), service_rows)
 
     async def put_seen(self, seen: Mapping[str, float]) -> None:
         if not seen:

@@ -18,6 +18,8 @@ from geniehive_control.ports import StoreUnavailable
 STEP_TIMEOUT = 8.0
 _BUSY_TIMEOUT_MS = 5000
 
+# After the "?" of an address.
+_POSTGRESQL_OPTIONS = ("sslmode", "ssl", "host", "port", "passfile", "target_session_attrs")
 _ALLOWED = 'write "sqlite:///FOLDER/FILE", or "postgresql://USER:PASSWORD@HOST/DATABASE"'
 
 
@@ -27,25 +29,34 @@ def parse(database_url: str | None, folder: Path) -> URL:
         return URL.create("sqlite+aiosqlite", database=str(folder / "control.db"))
     try:
         url = make_url(database_url)
-    except ArgumentError as error:
-        # The text may hold a password, so it isn't shown.
-        raise UserError(f"database_url cannot be read: {_ALLOWED}") from error
+    except (ArgumentError, ValueError):
+        # The error may hold a password, so it isn't shown, nor kept.
+        raise UserError(f"database_url cannot be read: {_ALLOWED}") from None
     kind = url.get_backend_name()
     if kind == "sqlite":
         if not url.database or url.database == ":memory:":
             raise UserError(f"database_url names no file, and control must remember: {_ALLOWED}")
+        _check_options(url, ())
         return url.set(drivername="sqlite+aiosqlite")
     if kind in ("postgresql", "postgres"):
         try:
             import asyncpg  # type: ignore[import-untyped]  # noqa: F401
         except ImportError as error:
             raise UserError("PostgreSQL needs a driver: pip install 'geniehive[postgres]'") from error
+        _check_options(url, _POSTGRESQL_OPTIONS)
         query = dict(url.query)
         if "sslmode" in query:
             # The name that everybody but this driver uses.
             query["ssl"] = query.pop("sslmode")
         return url.set(drivername="postgresql+asyncpg", query=query)
     raise UserError(f"database_url names {kind!r}, which control cannot use: {_ALLOWED}")
+
+
+def _check_options(url: URL, allowed: tuple[str, ...]) -> None:
+    for name in url.query:
+        if name not in allowed:
+            text = f"allowed are {', '.join(allowed)}" if allowed else "leave them out"
+            raise UserError(f"database_url has an option that control cannot use, {name!r}: {text}")
 
 
 def shown(url: URL) -> str:

@@ -1,6 +1,7 @@
 """AdminService on a real server: client keys, and forgetting hosts."""
 
 import time
+from typing import Any
 
 from geniehive import convert
 from geniehive.rules.model import ClientKey, Scope
@@ -63,6 +64,21 @@ async def test_a_revoked_key_stops_at_once() -> None:
         assert (await refused(hosts_as(control, made.key))).name == "CREDENTIAL_REVOKED"
 
 
+async def test_a_key_that_is_revoked_before_the_request_came_is_no_good() -> None:
+    async with running_control() as control:
+        made = await create(control, Scope.ADMIN)
+        request = pb.CreateClientKeyRequest(display_name="mine", scopes=[credential_pb2.SCOPE_ADMIN])
+        # A caller that announces its call, and sends the request later.
+        slow: Any = control.channel.stream_unary("/geniehive.v1.AdminService/CreateClientKey")
+        call = slow(metadata=bearer(made.key))
+        await call.wait_for_connection()
+        await control.admin.RevokeClientKey(pb.RevokeClientKeyRequest(key_id=made.client_key.key_id), metadata=ADMIN)
+        await call.write(request.SerializeToString())
+        await call.done_writing()
+        assert (await refused(call)).name == "CREDENTIAL_REVOKED"
+        assert len(control.store.keys) == 1
+
+
 async def test_an_expired_key_stops_by_itself() -> None:
     async with running_control() as control:
         gateway = await control.gateway()
@@ -82,6 +98,8 @@ async def test_what_cannot_be_revoked() -> None:
 
 async def test_wrong_fields() -> None:
     async with running_control() as control:
+        beyond = pb.CreateClientKeyRequest(scopes=[credential_pb2.SCOPE_READ])
+        beyond.expire_time.seconds = 10**15
         for call, field in (
             (create(control), "scopes"),
             (create(control, 0), "scopes"),
@@ -89,6 +107,8 @@ async def test_wrong_fields() -> None:
             (create(control, Scope.READ, name="a\nb"), "display_name"),
             (create(control, Scope.READ, name="x" * 300), "display_name"),
             (create(control, Scope.READ, expires=time.time() - 1), "expire_time"),
+            (create(control, Scope.READ, expires=253402300799), "expire_time"),
+            (control.admin.CreateClientKey(beyond, metadata=ADMIN), "expire_time"),
         ):
             error = await refused(call)
             assert (error.name, error.metadata) == ("FIELD_INVALID", {"field": field})

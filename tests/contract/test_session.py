@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
+from geniehive import convert
 from geniehive.rules.model import Availability, Condition, Reason
 from geniehive.v1 import failure_pb2, load_pb2, node_service_pb2, node_service_pb2_grpc, registry_service_pb2
 from tests.support.cluster import asset, inventory, service
@@ -90,6 +91,20 @@ async def test_step_3_wrong_items_are_named_and_the_rest_counts() -> None:
             registry_service_pb2.GetServiceRequest(service="gpu-1/ollama"), metadata=as_("read")
         )
         assert len(view.service.refused) == 1
+
+
+async def test_step_3_a_time_beyond_all_times_harms_nobody() -> None:
+    async with running_control() as control:
+        node = await control.node("gpu-1")
+        offered = convert.inventory_to_proto(inventory("gpu-1", [OLLAMA, service("gpu-1/b", "y")]))
+        offered.host.condition.since_time.seconds = offered.services[1].condition.since_time.seconds = 10**15
+        await node.send(Request(inventory=offered))
+        answer = await node.answer()
+        assert [item.service for item in answer.inventory_result.refused] == ["", "gpu-1/b"]
+        gateway = await control.gateway()
+        assert "upstream/gpu-1/ollama" in gateway.table
+        hosts = await control.registry.ListHosts(registry_service_pb2.ListHostsRequest(), metadata=as_("read"))
+        assert [view.host.host_id for view in hosts.hosts] == ["gpu-1"]
 
 
 async def test_step_3_an_inventory_replaces_the_whole() -> None:
@@ -187,6 +202,21 @@ async def test_step_8_a_newer_session_ends_the_older() -> None:
         assert error.code is grpc.StatusCode.ABORTED
         await newer.beat()
         assert is_routable(control, "gpu-1/ollama")
+
+
+async def test_step_8_who_was_ended_and_did_not_hear_why_is_told_again() -> None:
+    async with running_control() as control:
+        await control.node("gpu-1", OLLAMA, instance_id="a")
+        newer = await control.node("gpu-1", OLLAMA, instance_id="b")
+        again = control.session()
+        await again.send(Request(hello=node_service_pb2.Hello(host_id="gpu-1", instance_id="a")))
+        assert (await again.ending()).name == "SESSION_SUPERSEDED"
+        await newer.register(OLLAMA)
+        await control.hub.forget_host("gpu-1", "test")
+        again = control.session()
+        await again.send(Request(hello=node_service_pb2.Hello(host_id="gpu-1", instance_id="b")))
+        assert (await again.ending()).name == "CREDENTIAL_REVOKED"
+        assert control.hub._sessions.keys() == control.hub.registry._sessions.keys() == set()
 
 
 async def test_step_8_a_clone_gets_an_id_of_its_own() -> None:

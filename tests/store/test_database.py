@@ -1,7 +1,7 @@
 """The Store on SQLite and on PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sized
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,7 +11,18 @@ import sqlalchemy as sa
 
 from geniehive.kit.backoff import Backoff
 from geniehive.kit.clock import SystemClock
-from geniehive.rules.model import ClientKey, Condition, Gpu, Host, LoadState, Machine, Reason, Scope
+from geniehive.rules.model import (
+    Availability,
+    ClientKey,
+    Condition,
+    Gpu,
+    Host,
+    LoadState,
+    Machine,
+    Reason,
+    Scope,
+    Service,
+)
 from geniehive.rules.operations import Ability
 from geniehive_control.core import events as e
 from geniehive_control.core.events import Now
@@ -60,7 +71,8 @@ async def test_an_empty_database(database: Database, database_url: str, tmp_path
 
 
 async def test_hosts_come_back_as_they_were(database: Database) -> None:
-    other = StoredHost(host=Host(host_id="gpu-2"))
+    away = Condition(availability=Availability.OFFLINE, reason=Reason.LEASE_EXPIRED, detail="silent", since=3.5)
+    other = StoredHost(host=Host(host_id="gpu-2"), absence=away)
     await database.put_hosts([HOST, other])
     assert (await database.load()).hosts == (HOST, other)
     changed = msgspec.structs.replace(HOST, services=(service("gpu-1/b", "n"),), online=False)
@@ -69,6 +81,22 @@ async def test_hosts_come_back_as_they_were(database: Database) -> None:
     await database.put_hosts([])
     await database.put_hosts([msgspec.structs.replace(other, services=()), HOST])
     assert (await database.load()).hosts == (HOST, other)
+
+
+async def test_no_statement_grows_with_the_number_of_services(database: Database) -> None:
+    # A database takes so many parameters and no more; one host must not keep the others from being stored.
+    lengths = []
+
+    @sa.event.listens_for(database._engine.sync_engine, "before_cursor_execute")
+    def count(_: object, __: object, ___: str, parameters: Sized, ____: object, executemany: bool) -> None:
+        if not executemany:
+            lengths.append(len(parameters))
+
+    many = msgspec.structs.replace(HOST, services=tuple(Service(service=f"gpu-1/s{n:03}") for n in range(300)))
+    for _ in range(2):
+        await database.put_hosts([many])
+    assert max(lengths) < 20
+    assert (await database.load()).hosts == (many,)
 
 
 async def test_when_hosts_were_seen(database: Database) -> None:

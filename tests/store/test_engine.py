@@ -29,11 +29,27 @@ def test_urls(given: str | None, driver: str, shown: str) -> None:
     assert "sslmode" not in url.query
 
 
-@pytest.mark.parametrize("given", ["", "nonsense", "mysql://u:secret@h/d", "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "nonsense",
+        "mysql://u:secret@h/d",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "postgresql://u:p@h:port/d",
+    ],
+)
 def test_wrong_urls(given: str) -> None:
     with pytest.raises(UserError, match="sqlite:///") as caught:
         engines.parse(given, Path("/state"))
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["postgresql://u:secret@h/d?connect_timeout=5", "sqlite:///x.db?mode=ro"])
+def test_options_that_do_nothing(given: str) -> None:
+    with pytest.raises(UserError, match=r"an option that control cannot use, '(connect_timeout|mode)'"):
+        engines.parse(given, Path("/state"))
 
 
 async def test_no_postgres_there(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class TestConfiguration:
         told(run(module, "--config", str(file)), str(file), "lissten", "state_dir", "log")
 
     def test_wrong_type(self, module: str, tmp_path: Path) -> None:
-        told(run(module, "--set", "log.level=7"), "--set log.level=7", "log.level")
+        told(run(module, "--set", "log.level=7"), "--set log.level", "log.level", "debug")
 
     def test_missing_file(self, module: str, tmp_path: Path) -> None:
         told(run(module, "--config", str(tmp_path / "none.yaml")), "none.yaml", "No such file")

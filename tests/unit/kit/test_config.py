@@ -91,7 +91,7 @@ def test_a_list_is_replaced_or_added_to(file: Path) -> None:
 
 
 def test_other_variables_are_left_alone() -> None:
-    assert load(environment={"TEST_LISTEN": "x", "OTHER__LISTEN": "x", "TESTING__A": "x"}) == Example()
+    assert load(environment={"TEST_LISTENER": "x", "OTHER__LISTEN": "x", "TESTING__A": "x"}) == Example()
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ def test_other_variables_are_left_alone() -> None:
         ("spare: {conect: 1}", "unknown key 'spare.conect'; allowed in spare: connect, total"),
         ("engines: [{url: a}, {uri: b}]", "unknown key 'engines[1].uri'"),
         ("engines: [{}]", "missing required field `url`"),
-        ("limits: {connect: soon}", "limits.connect: expected `float`, got `str`"),
-        ("discover: 1", "discover: expected `bool`, got `int`"),
+        ("limits: {connect: soon}", "limits.connect: expected a number, got text"),
+        ("discover: 1", "discover: expected true or false, got a whole number"),
         ("level: middle", "level: invalid enum value 'middle'"),
-        ("labels: {a: 1}", "labels[...]: expected `str`, got `int`"),
-        ("limits: 5", "limits: expected `object`, got `int`"),
+        ("labels: {a: 1}", "labels[...]: expected text, got a whole number"),
+        ("limits: 5", "limits: expected keys with values, got a whole number"),
         ("- a", "expected keys with values, got a list"),
         ("listen: [", "is not valid YAML"),
         ("listen: 'a\n", "is not valid YAML"),
@@ -132,11 +132,14 @@ def test_what_is_wrong_in_a_file_is_said_with_its_name(text: str, said: str, fil
         ({"TEST__LISTNE": "x"}, (), "environment variable TEST__LISTNE: unknown key 'listne'"),
         ({"TEST__LIMITS__CONNECT": "soon"}, (), "environment variable TEST__LIMITS__CONNECT: limits.connect: expected"),
         ({"TEST__KEYS": "["}, (), "environment variable TEST__KEYS is not valid YAML: "),
-        ({}, ("limits.conect=1",), "--set limits.conect=1: unknown key 'limits.conect'"),
+        ({}, ("limits.conect=1",), "--set limits.conect: unknown key 'limits.conect'"),
         ({}, ("listen",), "--set listen: expected KEY=VALUE"),
+        ({}, ("level=loud",), "--set level: level: invalid enum value 'loud'; allowed: low, high"),
+        ({}, ("limits.total=x",), "limits.total: expected a number or null, got text"),
+        ({"TEST_LIMITS_TOTAL": "1"}, (), "two underscores stand before a key; write TEST__LIMITS_TOTAL"),
         ({}, ("=x",), "expected KEY=VALUE"),
-        ({}, ("listen=5",), "--set listen=5: listen: expected `str`, got `int`"),
-        ({}, ("listen.port=5",), "--set listen.port=5: listen: expected `str`, got `object`"),
+        ({}, ("listen=5",), "--set listen: listen: expected text, got a whole number"),
+        ({}, ("listen.port=5",), "--set listen.port: listen: expected text, got keys with values"),
     ],
 )
 def test_what_is_wrong_elsewhere_is_said_with_its_source(
@@ -150,6 +153,11 @@ def test_no_secret_in_what_is_no_yaml_is_repeated(text: str, file: Path) -> None
     file.write_text(f"keys: {text}")
     assert "sesame" not in refusal(file)
     assert "sesame" not in refusal(environment={"TEST__KEYS": text})
+    assert "sesame" not in refusal(overrides=(f"keys={text}",))
+
+
+def test_no_secret_of_a_flag_is_repeated() -> None:
+    assert "sesame" not in refusal(overrides=('engines=[{url: x, kye: "sesame"}]',))
 
 
 def test_a_file_that_cannot_be_read(file: Path, tmp_path: Path) -> None:

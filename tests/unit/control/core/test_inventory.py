@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from geniehive.rules.model import Asset, Relay, Way
-from geniehive_control.core.inventory import accept
+from geniehive.rules.model import Asset, Condition, Reason, Relay, Way
+from geniehive_control.core.inventory import END_OF_TIME, accept
 from geniehive_control.core.refusal import Refusal, Why
 from tests.support.cluster import asset, inventory, service
 
@@ -71,6 +71,19 @@ def test_a_base_url_is_an_origin_and_nothing_else(url: str) -> None:
 def test_good_origins(url: str) -> None:
     accepted = accept(inventory("gpu-1", [service("gpu-1/a", "x", ways=(Way(direct_url=url),))]), "gpu-1")
     assert accepted.refused == ()
+
+
+@pytest.mark.parametrize("since", [-1.0, END_OF_TIME, 1e15])
+def test_a_time_that_could_be_sent_to_nobody(since: float) -> None:
+    wrong = Condition(reason=Reason.OWNER, since=since)
+    good = service("gpu-1/a", "x", condition=Condition(since=END_OF_TIME - 1))
+    accepted = accept(inventory("gpu-1", [good, service("gpu-1/b", "y", condition=wrong)], condition=wrong), "gpu-1")
+    assert accepted.services == {"gpu-1/a": good}
+    assert accepted.host.condition == Condition(reason=Reason.OWNER)
+    assert [(r.service, r.refusal.why) for r in accepted.refused] == [
+        ("", Why.FIELD_INVALID),
+        ("gpu-1/b", Why.FIELD_INVALID),
+    ]
 
 
 def test_a_wrong_relay_is_left_out() -> None:

@@ -7,7 +7,7 @@ from geniehive.rules.model import Availability, Condition, MachineLoad, Reason, 
 from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
 from geniehive_control.core.refusal import Why
-from geniehive_control.core.registry import SEEN_EVERY, SWEEP_EVERY
+from geniehive_control.core.registry import _MOST_TOLD, SEEN_EVERY, SWEEP_EVERY
 from geniehive_control.core.verdict import Life
 from tests.support.cluster import inventory, service
 from tests.support.control_core import WALL, Driver, Mirror, kinds, only, restarted
@@ -124,6 +124,48 @@ def test_a_newer_session_fences_the_older() -> None:
     assert driver.routable("gpu-1/ollama")
     driver.close(newer)
     assert not driver.routable("gpu-1/ollama")
+
+
+def test_who_is_superseded_is_told_again_while_the_newer_is_there() -> None:
+    driver = Driver()
+    driver.join("gpu-1", OLLAMA, instance_id="a")
+    newer = driver.join("gpu-1", OLLAMA, instance_id="b")
+    session, effects = driver.open("gpu-1", instance_id="a")
+    (ending,) = only(effects, fx.EndSession)
+    assert (ending.session_id, ending.refusal.why) == (session, Why.SESSION_SUPERSEDED)
+    assert kinds(effects) == [fx.EndSession], "the newer one is not touched"
+    assert driver.close(session) == []
+    assert driver.routable("gpu-1/ollama")
+    # A reconnect of the newer one is none of this.
+    again, effects = driver.open("gpu-1", instance_id="b")
+    assert [end.session_id for end in only(effects, fx.EndSession)] == [newer]
+    driver.close(again)
+    _, effects = driver.open("gpu-1", instance_id="a")
+    assert kinds(effects) == [fx.Welcome]
+    # Who gives no instance cannot be told apart.
+    driver.open("gpu-1")
+    _, effects = driver.open("gpu-1")
+    assert only(effects, fx.Welcome)
+
+
+def test_who_was_forgotten_is_told_again_until_it_starts_anew() -> None:
+    driver = Driver()
+    driver.join("gpu-1", OLLAMA, instance_id="a")
+    driver.feed(e.HostForgotten(host_id="gpu-1"))
+    _, effects = driver.open("gpu-1", instance_id="a")
+    assert [end.refusal.why for end in only(effects, fx.EndSession)] == [Why.CREDENTIAL_REVOKED]
+    assert driver.registry._hosts == {}
+    _, effects = driver.open("gpu-1", instance_id="b")
+    assert kinds(effects) == [fx.Welcome]
+
+
+def test_of_those_who_were_told_the_latest_are_remembered() -> None:
+    driver = Driver()
+    for number in range(_MOST_TOLD + 10):
+        driver.open("gpu-1", instance_id=f"i{number}")
+    assert len(driver.registry._told) == _MOST_TOLD
+    _, effects = driver.open("gpu-1", instance_id=f"i{_MOST_TOLD}")
+    assert kinds(effects) == [fx.EndSession]
 
 
 def test_a_clone_is_welcomed_under_an_id_of_its_own_and_gets_it_again() -> None:
@@ -253,10 +295,20 @@ class TestRestart:
         assert host is not None
         assert host.condition.reason is Reason.PRESUMED
         resumed = Mirror(again, mirror.table)
-        changed = [resource.name for resource in resumed.updates[0].changed]
-        # Relays are secrets and not stored; when exactly the third one left is told as it was stored.
-        assert resumed.updates[0].removed == ()
-        assert changed in ([], ["upstream/gpu-3/ollama"])
+        # Relays are secrets and not stored.
+        assert (resumed.updates[0].changed, resumed.updates[0].removed) == ((), ())
+
+    def test_why_a_host_is_offline_outlives_control(self) -> None:
+        driver = Driver()
+        driver.join("gpu-1", OLLAMA)
+        driver.wait(10.0)
+        again = restarted(driver)
+        again.time += 5.0
+        for registry in (driver.registry, again.registry):
+            host = registry.host("gpu-1")
+            assert host is not None
+            assert host.condition.reason is Reason.LEASE_EXPIRED
+            assert host.condition.since == pytest.approx(WALL + 102.5, abs=SWEEP_EVERY)
 
     def test_a_host_that_comes_back_is_online_without_a_gap(self) -> None:
         driver, mirror = self.cluster()

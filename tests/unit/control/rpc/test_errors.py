@@ -21,3 +21,14 @@ def test_each_reason_is_one_of_the_contract(why: Why) -> None:
 def test_the_store() -> None:
     refused = to_refused(StoreUnavailable("locked"))
     assert (refused.name, refused.message) == ("STORE_UNAVAILABLE", "nothing was stored: locked")
+
+
+def test_what_would_not_fit_into_headers_is_cut() -> None:
+    names = [f"model-{number}" for number in range(1000)]
+    refused = to_refused(Refusal(Why.NAME_AMBIGUOUS, "ü" * 1000, names="\n".join(names), other="ü" * 5000))
+    assert refused.message == "ü" * 400 + "..."
+    told = refused.metadata["names"].split("\n")
+    assert told == names[: len(told)], "whole names, the first ones"
+    assert 100 < len(told) < 300
+    assert refused.metadata["other"] == "ü" * 1000
+    assert len(to_refused(StoreUnavailable("x" * 10_000)).message) < 1000

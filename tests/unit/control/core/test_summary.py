@@ -35,6 +35,7 @@ def test_a_failing_database() -> None:
 
 def test_a_gateway_that_refuses() -> None:
     driver = Driver()
+    driver.join("a", service("a/x", "m"))
     Mirror(driver).ack("cannot read it")
     found = summary.summarize(driver.registry)
     assert found.state is Health.DEGRADED
@@ -43,6 +44,7 @@ def test_a_gateway_that_refuses() -> None:
 
 def test_warnings() -> None:
     driver = Driver()
+    assert summary.summarize(driver.registry).warnings == ("no host has registered: is a node running?",)
     session = driver.join("a", service("a/x", "a/x"))
     driver.feed(e.Heartbeat(session_id=session, sent=driver.now.wall - 60))
     assert summary.summarize(driver.registry).warnings == (

@@ -5,14 +5,13 @@ The only credential added here is the relay's token; an engine's own key is adde
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from functools import lru_cache
 
 from gateway.core.attempt import ConnectFailed, Lost, TimedOut
 from gateway.core.plan import Lane
 from geniehive.kit import http1
 
-Headers = list[tuple[bytes | str, bytes | str]]
 Failure = ConnectFailed | Lost | TimedOut
 
 RELAY_ERROR = b"x-geniehive-relay-error"
@@ -35,31 +34,45 @@ _KEPT_BACK = HOP_BY_HOP | {
     # Set here.
     b"x-request-id",
 }  # fmt: skip
+_KEPT_BACK_BEGINNINGS = (b"x-geniehive-", b"sec-", b"access-control-", b"x-forwarded-")
+
+_REQUEST_ID = http1.line_start(b"x-request-id")
 
 
 @lru_cache(maxsize=1024)
-def _goes_on(name: bytes) -> bool:
+def _line_start(name: bytes) -> bytes | None:
+    """What to begin a client's header with; b"" if it stops here, None for that which names others that do."""
     lowered = name.lower()
-    return not (
-        lowered in _KEPT_BACK or lowered.startswith((b"x-geniehive-", b"sec-", b"access-control-", b"x-forwarded-"))
-    )
+    if lowered == b"connection":
+        return None
+    if lowered in _KEPT_BACK or lowered.startswith(_KEPT_BACK_BEGINNINGS):
+        return b""
+    return http1.line_start(name)
 
 
-def nominated(headers: Iterable[tuple[bytes, bytes]]) -> frozenset[bytes]:
-    """Names that a Connection header among these declares to be of this hop only, in lower case."""
-    for name, value in headers:
-        if len(name) == 10 and name.lower() == b"connection":
-            return frozenset(n.strip() for n in value.lower().split(b",")) - {b"close", b"keep-alive", b""}
-    return frozenset()
+def nominated(connection: bytes) -> frozenset[bytes]:
+    """Names that the value of a Connection header declares to be of this hop only, in lower case."""
+    return frozenset(n.strip() for n in connection.lower().split(b",")) - {b"close", b"keep-alive", b""}
 
 
-def request_headers(client: Iterable[tuple[bytes, bytes]], request_id: str) -> Headers:
-    """What an engine gets to see of the client's headers."""
-    headers: Headers = [pair for pair in client if _goes_on(pair[0])]
-    if named := nominated(client):
-        headers = [(name, value) for name, value in headers if bytes(name).lower() not in named]  # type: ignore[arg-type]
-    headers.append((b"x-request-id", request_id))
-    return headers
+def request_headers(client: Iterable[tuple[bytes, bytes]], request_id: str) -> http1.HeaderLines:
+    """What an engine gets to see of the client's headers. Unaskable if that can't be sent."""
+    parts: list[bytes] = []
+    named: frozenset[bytes] = frozenset()
+    try:
+        for name, value in client:
+            start = _line_start(name)
+            if start:
+                parts += (start, value)
+            elif start is None:
+                named |= nominated(value)
+        if named:
+            lines = zip(parts[::2], parts[1::2], strict=True)
+            parts = [part for line in lines if line[0][2:-2].lower() not in named for part in line]
+        parts += (_REQUEST_ID, request_id.encode())
+        return http1.join_lines(parts)
+    except ValueError as error:
+        raise Unaskable(str(error)) from error
 
 
 _address = lru_cache(maxsize=4096)(http1.split_url)
@@ -88,16 +101,19 @@ class Upstream:
             for scope in self._waiting.get(service, ()):
                 scope.reschedule(now)
 
-    async def ask(self, lane: Lane, path: str, headers: Headers, body: bytes) -> http1.Response | Failure:
+    def ask(
+        self, lane: Lane, path: str, headers: http1.HeaderLines, body: bytes
+    ) -> Coroutine[None, None, http1.Response | Failure]:
         """POSTs `body` to `path` (the client's own, such as "/v1/chat/completions") by this lane.
 
-        Gives the answer as soon as its head is there, or what went wrong. Raises Unaskable if it is the request's
-        fault, so that trying elsewhere can't help.
-
-        A relay whose host goes offline meanwhile is given up.
+        Gives the answer as soon as its head is there, or what went wrong. A relay whose host goes offline meanwhile is
+        given up.
         """
-        if not lane.relayed:
-            return await self._ask(lane, path, headers, body)
+        return (self._ask_relay if lane.relayed else self._ask)(lane, path, headers, body)
+
+    async def _ask_relay(
+        self, lane: Lane, path: str, headers: http1.HeaderLines, body: bytes
+    ) -> http1.Response | Failure:
         waiting = self._waiting.setdefault(lane.service, set())
         scope = asyncio.timeout(None)
         try:
@@ -111,19 +127,17 @@ class Upstream:
             if not waiting:
                 self._waiting.pop(lane.service, None)
 
-    async def _ask(self, lane: Lane, path: str, headers: Headers, body: bytes) -> http1.Response | Failure:
+    async def _ask(self, lane: Lane, path: str, headers: http1.HeaderLines, body: bytes) -> http1.Response | Failure:
         try:
             origin, base = _address(lane.base_url)
+            if lane.token is not None:
+                headers = http1.HeaderLines(headers + http1.encode_lines([(b"authorization", f"Bearer {lane.token}")]))
         except ValueError as error:
-            return ConnectFailed(f"its address is malformed: {error}")
-        if lane.token is not None:
-            headers = [*headers, (b"authorization", f"Bearer {lane.token}")]
+            return ConnectFailed(f"its address or token is malformed: {error}")
         try:
             return await self._client.request(origin, "POST", base + path, headers, body, self._timeouts)
         except http1.HttpError as error:
             return failure(error)
-        except ValueError as error:
-            raise Unaskable(str(error)) from error
 
 
 def failure(error: http1.HttpError) -> Failure:

@@ -12,7 +12,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # public in a
 import msgspec
 
 _KEY = b'"model"'
-_KEY_AND_VALUE = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*("(?:[^"\\]|\\.)*")', re.DOTALL)
+_BLANKS = b" \t\r\n"
 _BLANK = re.compile(r"[ \t\r\n]*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
@@ -65,16 +65,13 @@ def read(body: bytes) -> Named:
         raise BodyProblem("The request body is nested too deeply") from error
     if not model:
         raise BodyProblem('"model" is empty: name a model; GET /v1/models lists them', "model")
-    at = body.find(_KEY)
-    if at >= 0 and body.find(_KEY, at + len(_KEY)) < 0:
-        match = _KEY_AND_VALUE.match(body, at)
-        if match is not None and _says(match[1], model):
-            return Named(body, model, match.start(1), match.end(1))
-    return _walk(body)
-
-
-def _says(value: bytes, model: str) -> bool:
-    return value[1:-1] == model.encode() or msgspec.json.decode(value) == model
+    value = msgspec.json.encode(model)
+    key = body.find(_KEY)
+    after = key + len(_KEY)
+    start = body.find(value, after)
+    if key < 0 or start < 0 or body[after:start].strip(_BLANKS) != b":" or body.find(_KEY, after) >= 0:
+        return _walk(body)
+    return Named(body, model, start, start + len(value))
 
 
 def _walk(body: bytes) -> Named:

@@ -12,7 +12,7 @@ import msgspec
 from gateway.core.keys import NoKey, ScopeMissing, UnknownKey
 from gateway.core.plan import Unusable
 from gateway.core.table import ChooseFrom, NotFound, OtherOperations
-from geniehive.rules.operations import BY_PATH, Operation
+from geniehive.rules.operations import BY_PATH, SERVED, Operation
 
 _LISTED = 20
 # A name is shown as far as a person would read it.
@@ -79,6 +79,9 @@ def unauthenticated(refusal: NoKey | UnknownKey | ScopeMissing) -> ApiError:
 
 
 def unknown_path(method: str, path: str) -> ApiError:
+    if path in BY_PATH:
+        served = ", ".join(p for p, operation in BY_PATH.items() if operation in SERVED)
+        return ApiError(404, f"{path} is not served by this version of GenieHive; it serves {served}", "unknown_url")
     known = "" if path.startswith("/v1/") else ". The API is below /v1: use a base URL that ends in /v1"
     return ApiError(404, f"There is nothing at {method} {path[:_NAME_SHOWN]}{known}", "unknown_url")
 
@@ -160,7 +163,7 @@ def _shown(model: str) -> str:
 
 
 def _paths(operations: Iterable[Operation]) -> list[str]:
-    wanted = set(operations)
+    wanted = set(operations).intersection(SERVED)
     return [f"{op.word} ({path})" for path, op in BY_PATH.items() if op in wanted]
 
 

@@ -89,6 +89,18 @@ class Table:
         """Name to version of every resource held."""
         return dict(self._versions)
 
+    def forget(self) -> None:
+        """Back to the beginning: nothing is known, not even that a name is unknown."""
+        self._versions.clear()
+        self._contents.clear()
+        self._routes.clear()
+        self._globs.clear()
+        self._keys.clear()
+        self._plans.clear()
+        self.ready = False
+        self.cluster_id = ""
+        self.generation += 1
+
     def apply(
         self, changed: tuple[Resource, ...], removed: tuple[str, ...] = (), cluster_id: str = ""
     ) -> tuple[str, ...]:

@@ -30,12 +30,12 @@ from gateway.core.attempt import (
 from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
 from gateway.core.plan import Plan
-from gateway.core.table import NotFound, Table
-from gateway.http.exchange import JSON, Exchange, Refusal
-from gateway.http.headers import passed_on, served_by
-from gateway.upstream import Headers, Unaskable, Upstream, failure, is_late, relay_error, request_headers
+from gateway.core.table import ChooseFrom, NotFound, OtherOperations, Table
+from gateway.http.exchange import EMPTY_STATUSES, JSON, Exchange, Refusal
+from gateway.http.headers import AnswerHead, read_head, served_by
+from gateway.upstream import Unaskable, Upstream, failure, is_late, relay_error, request_headers
 from geniehive.kit.clock import Clock
-from geniehive.kit.http1 import HttpError, Response, TooLarge
+from geniehive.kit.http1 import HeaderLines, HttpError, Response, TooLarge
 from geniehive.rules.names import is_model_name
 from geniehive.rules.operations import Operation
 
@@ -99,26 +99,32 @@ class Calls:
             named = bodies.read(body)
         except bodies.BodyProblem as problem:
             raise Refusal(errors.bad_request(problem.message, problem.param or None)) from None
-        plan = await self._plan(named.model, operation, key_id)
-        headers = request_headers(request.raw_headers, exchange.request_id)
+        plan = self._table.find(named.model, operation)
+        if not isinstance(plan, Plan):
+            plan = await self._look_further(named.model, operation, plan, key_id)
+        try:
+            headers = request_headers(request.raw_headers, exchange.request_id)
+        except Unaskable as error:
+            raise Refusal(errors.bad_request(f"The request can't be passed on: {error}")) from error
         call = _Call(self, exchange, Attempt(named.model, plan, self._balance, self._budget), named, path, headers)
         try:
             await call.run()
         finally:
             call.leave()
 
-    async def _plan(self, model: str, operation: Operation, key_id: str) -> Plan:
+    async def _look_further(
+        self, model: str, operation: Operation, found: NotFound | OtherOperations | ChooseFrom, key_id: str
+    ) -> Plan:
+        """A plan that control knows of. Refusal, by what was `found` in the table, if there is none."""
         if not self._table.ready:
             raise Refusal(errors.not_ready())
-        found = self._table.find(model, operation)
-        if isinstance(found, Plan):
-            return found
         if isinstance(found, NotFound) and is_model_name(model):
             learned = await self._look_up(model, key_id)
             if learned is not None:
-                found = learned.find(model, operation)
-                if isinstance(found, Plan):
-                    return found
+                known = learned.find(model, operation)
+                if isinstance(known, Plan):
+                    return known
+                found = known
         raise Refusal(errors.unresolved(model, operation, found))
 
 
@@ -128,7 +134,7 @@ class _Call:
     __slots__ = ("_attempt", "_calls", "_exchange", "_headers", "_held", "_named", "_path", "_response")
 
     def __init__(
-        self, calls: Calls, exchange: Exchange, attempt: Attempt, named: bodies.Named, path: str, headers: Headers
+        self, calls: Calls, exchange: Exchange, attempt: Attempt, named: bodies.Named, path: str, headers: HeaderLines
     ) -> None:
         self._calls = calls
         self._exchange = exchange
@@ -178,10 +184,7 @@ class _Call:
                      tried_names(self._attempt.failures) or "its first way took no connection")  # fmt: skip
         choice = effect.choice
         body = self._named.renamed(choice.candidate.upstream_name)
-        try:
-            answer = await self._calls._upstream.ask(choice.lane, self._path, self._headers, body)
-        except Unaskable as error:
-            raise Refusal(errors.bad_request(f"The request can't be passed on: {error}")) from error
+        answer = await self._calls._upstream.ask(choice.lane, self._path, self._headers, body)
         if not isinstance(answer, Response):
             return answer
         self._response = answer
@@ -214,18 +217,16 @@ class _Call:
         assert response is not None
         if response.status >= 400:
             return await self._forward_error(response)
-        events = (response.header(b"content-type") or b"")[:17].lower() == b"text/event-stream"
-        length = _length(response)
-        if response.status in (204, 304):
-            length = 0
-        if length is not None and length <= _WHOLE and not events:
+        head = read_head(response.headers)
+        length = 0 if response.status in EMPTY_STATUSES else head.length
+        if length is not None and length <= _WHOLE and not head.events:
             try:
                 body = await response.read()
             except HttpError as error:
                 return self._before_first_byte(error)
-            self._exchange.whole(response.status, self._lines(response.headers), body)
+            self._exchange.whole(response.status, head.lines + self._served_by(), body)
             return None
-        return await self._stream(response, length, events)
+        return await self._stream(response, head)
 
     async def _forward_error(self, response: Response) -> Event | None:
         held = self._held
@@ -238,32 +239,33 @@ class _Call:
                 return self._before_first_byte(error)
         body = foreign.normalised(held.status, held.body)
         if body is held.body:
-            lines = self._lines(held.headers)
+            lines = read_head(held.headers).lines
         else:
-            lines = JSON + self._lines([h for h in held.headers if h[0].lower() != b"content-type"])
-        self._exchange.whole(held.status, lines, body)
+            lines = JSON + read_head(h for h in held.headers if h[0].lower() != b"content-type").lines
+        self._exchange.whole(held.status, lines + self._served_by(), body)
         return None
 
-    async def _stream(self, response: Response, length: int | None, events: bool) -> Event | None:
-        """Passes pieces on as they come. `events`: a stream of events, in which an error can be told."""
+    async def _stream(self, response: Response, head: AnswerHead) -> Event | None:
+        """Passes pieces on as they come. In a stream of events an error can be told."""
         exchange = self._exchange
+        lines = head.lines + self._served_by()
         last = b""
         try:
-            if events:
+            if head.events:
                 # The client learns at once that it is being served, however long the first token takes.
-                exchange.begin(response.status, self._lines(response.headers), length)
+                exchange.begin(response.status, lines, head.length)
             else:
                 try:
                     last = await response.chunk()
                 except HttpError as error:
                     return self._before_first_byte(error)
-                exchange.begin(response.status, self._lines(response.headers), length, last)
+                exchange.begin(response.status, lines, head.length, last)
             while piece := await response.chunk():
                 last = piece
                 await exchange.send(piece)
             exchange.end()
         except HttpError as error:
-            effect = self._handle(Broke(str(error), events, is_late(error)))
+            effect = self._handle(Broke(str(error), head.events, is_late(error)))
             if isinstance(effect, FailInStream):
                 self._calls.tell(exchange.request_id, effect.error.message)
                 self._tell(last, effect.error)
@@ -272,7 +274,7 @@ class _Call:
                 exchange.abort()
         except asyncio.CancelledError:
             # The client left; or we are stopping and have no more time, which a stream can say.
-            if events and exchange.started and exchange.alive:
+            if head.events and exchange.started and exchange.alive:
                 self._tell(last, errors.stopping())
             raise
         return None
@@ -287,12 +289,7 @@ class _Call:
         self._drop_response()
         return TimedOut(str(error)) if is_late(error) else Lost(str(error))
 
-    def _lines(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+    def _served_by(self) -> bytes:
         choice = self._attempt.choice
         assert choice is not None
-        return passed_on(headers) + served_by(choice, self._attempt.number)
-
-
-def _length(response: Response) -> int | None:
-    found = response.header(b"content-length")
-    return int(found) if found is not None and found.isdigit() else None
+        return served_by(choice, self._attempt.number)

@@ -15,7 +15,7 @@ from gateway.http.headers import common, status_line
 
 JSON = b"content-type: application/json\r\n"
 _CLOSE = b"connection: close\r\n"
-_EMPTY_STATUSES = frozenset({204, 304})
+EMPTY_STATUSES = frozenset({204, 304})
 
 
 class Refusal(Exception):
@@ -109,7 +109,7 @@ class Exchange:
 
     def whole(self, status: int, headers: bytes, body: bytes) -> None:
         """A whole answer in one write. `headers`: lines beside length, server, cluster and request id."""
-        length = b"" if status in _EMPTY_STATUSES else b"content-length: %d\r\n" % len(body)
+        length = b"" if status in EMPTY_STATUSES else b"content-length: %d\r\n" % len(body)
         head = self._head(status, headers, length)
         self._write(head if self._head_only or not length else head + body)
 

@@ -16,12 +16,11 @@ from gateway.http.calls import Calls, LookUp
 from gateway.http.exchange import CLOSE, JSON, Exchange, Refusal
 from geniehive.rules.model import Scope
 from geniehive.rules.names import is_model_name
-from geniehive.rules.operations import BY_PATH, Operation
+from geniehive.rules.operations import BY_PATH, SERVED, Operation
 
 log = logging.getLogger(__name__)
 
-_SERVED = (Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS)
-_CALLS = {path: operation for path, operation in BY_PATH.items() if operation in _SERVED}
+_CALLS = {path: operation for path, operation in BY_PATH.items() if operation in SERVED}
 _MODELS = "/v1/models"
 
 
@@ -82,22 +81,23 @@ class Handler:
         path = _path(request)
         operation = _CALLS.get(path)
         if operation is not None:
-            _allow(request, path, "POST")
+            if request.method != "POST":
+                raise Refusal(errors.wrong_method(request.method, path, "POST"))
             key_id = self._authenticate(request, keys.TO_INFER)
             await self._calls.serve(exchange, request, operation, path, key_id)
         elif path == _MODELS:
-            _allow(request, path, "GET, HEAD")
+            _must_get(request, path)
             self._authenticate(request, keys.TO_LOOK)
             exchange.whole(200, JSON, self._models())
         elif path.startswith(_MODELS + "/") and len(path) > len(_MODELS) + 1:
-            _allow(request, path, "GET, HEAD")
+            _must_get(request, path)
             key_id = self._authenticate(request, keys.TO_LOOK)
             exchange.whole(200, JSON, await self._model(unquote(path[len(_MODELS) + 1 :]), key_id))
         elif path == "/healthz":
-            _allow(request, path, "GET, HEAD")
+            _must_get(request, path)
             exchange.whole(200, JSON, b'{"status":"ok"}')
         elif path == "/readyz":
-            _allow(request, path, "GET, HEAD")
+            _must_get(request, path)
             if error := self._not_ready():
                 raise Refusal(error)
             exchange.whole(200, JSON, b'{"status":"ready"}')
@@ -157,6 +157,6 @@ def _key(request: web.BaseRequest) -> str | None:
     return headers.get("X-Api-Key")
 
 
-def _allow(request: web.BaseRequest, path: str, methods: str) -> None:
-    if request.method not in methods.split(", "):
-        raise Refusal(errors.wrong_method(request.method, path, methods))
+def _must_get(request: web.BaseRequest, path: str) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise Refusal(errors.wrong_method(request.method, path, "GET, HEAD"))

@@ -1,9 +1,11 @@
 """Which headers of an engine's answer reach the client, and what the gateway adds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from http import HTTPStatus
 from urllib.parse import quote
+
+import msgspec
 
 from gateway.core.balance import Choice
 from gateway.upstream import HOP_BY_HOP, nominated
@@ -45,19 +47,43 @@ def _safe(text: str) -> str:
     return quote(text, safe="!#$&'()*+,/:;<=>?@[]^_`{|}~ -.").strip()
 
 
-def passed_on(headers: Sequence[tuple[bytes, bytes]]) -> bytes:
-    """The header lines of an engine's answer that the client gets."""
-    named = nominated(headers)
-    lines: list[bytes] = []
+class AnswerHead(msgspec.Struct, frozen=True, gc=False):
+    """What of the head of an engine's answer matters here.
+
+    lines: for the client. length: of the body in bytes, None if it is not announced. events: it is a stream of events.
+    """
+
+    lines: bytes
+    length: int | None
+    events: bool
+
+
+def read_head(headers: Iterable[tuple[bytes, bytes]]) -> AnswerHead:
+    parts: list[bytes] = []
+    length = None
+    events = False
+    named: frozenset[bytes] = frozenset()
     for name, value in headers:
-        if _comes_back(name) and not (named and name.lower() in named):
-            if not value and name[:15].lower() == b"access-control-":
+        lowered, start = _known(name)
+        if start:
+            if lowered == b"content-type":
+                events = value[:17].lower() == b"text/event-stream"
+            elif not value and lowered.startswith(b"access-control-"):
                 continue  # llama.cpp sends them empty, and browsers stumble over that
-            lines += (name, b": ", value, b"\r\n")
-    return b"".join(lines)
+            parts += (start, value, b"\r\n")
+        elif lowered == b"content-length":
+            length = int(value) if value.isdigit() else None
+        elif lowered == b"connection":
+            named |= nominated(value)
+    if named:
+        lines = zip(parts[::3], parts[1::3], strict=True)
+        parts = [part for line in lines if line[0][:-2].lower() not in named for part in (*line, b"\r\n")]
+    return AnswerHead(b"".join(parts), length, events)
 
 
 @lru_cache(maxsize=1024)
-def _comes_back(name: bytes) -> bool:
+def _known(name: bytes) -> tuple[bytes, bytes]:
+    """A header's name in lower case, and what to begin its line with; b"" if it stops here."""
     lowered = name.lower()
-    return lowered not in _KEPT_BACK and not lowered.startswith(b"x-geniehive-")
+    stops = lowered in _KEPT_BACK or lowered.startswith(b"x-geniehive-")
+    return lowered, b"" if stops else name + b": "

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Callable
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from gateway.http.exchange import CLOSE, Exchange
 from gateway.http.handler import Handler
 from geniehive.kit import address
 from geniehive.kit.errors import UserError
+from geniehive.kit.http_server import Connection
 
 log = logging.getLogger(__name__)
 
@@ -20,9 +22,11 @@ _KEEP_ALIVE = 120.0
 _FIELD_LIMIT = 32 * 1024
 # For what was cancelled to end in order.
 _LAST_SECONDS = 1.0
+# Where aiohttp begins to quote the line that it refuses, which may hold a key.
+_QUOTE = re.compile(r"[:\s]*\b(?:bytearray\()?b['\"]")
 
 
-class _Connection(web.RequestHandler):
+class _Connection(Connection):
     """A client's connection. Says malformed HTTP to be so in the shape of all our errors."""
 
     __slots__ = ("cluster_id",)
@@ -36,7 +40,7 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        said = " ".join((message or "").split())[:200] or "malformed request"
+        said = " ".join(_QUOTE.split(message or "", maxsplit=1)[0].split())[:200] or "malformed request"
         log.info("refused a request that is not HTTP: %s", said)
         exchange = Exchange(request, "-", self.cluster_id(), keep_alive=False)
         exchange.error(ApiError(status, f"This is not HTTP/1.1 as it should be: {said}", "bad_request", close=True))

@@ -56,6 +56,12 @@ class KeptTable:
         update.ClearField("nonce")
         return update
 
+    def forget(self) -> None:
+        """All that was noted is of no use any more."""
+        self._pieces.clear()
+        self._cluster_id = ""
+        self._dirty.set()
+
     def note(self, changed: Iterable[routing_pb2.Resource], removed: Iterable[str], cluster_id: str) -> None:
         """An update that was applied."""
         for name in removed:
@@ -74,7 +80,7 @@ class KeptTable:
             await asyncio.sleep(self._interval)
 
     async def flush(self) -> None:
-        """Writes now, if anything was noted since the last time. Failures are logged, not raised."""
+        """Writes now, if anything was noted since it was written last. Failures are logged, not raised."""
         if not self._dirty.is_set():
             return
         self._dirty.clear()
@@ -82,7 +88,8 @@ class KeptTable:
         try:
             await asyncio.to_thread(self._write, pieces)
         except OSError as error:
-            # Serving goes on; what is lost is a start without control.
+            # Serving goes on; what is lost is a start without control. The next turn tries again.
+            self._dirty.set()
             if not self._failing:
                 log.warning("cannot keep the table in %s: %s", self._path, error.strerror or error)
             self._failing = True

@@ -92,6 +92,11 @@ class NameLookUp:
         except (Rejected, ValueError) as problem:
             log.error("control's answer for the model %r can't be used: %s", model, problem)
             table = None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            table = None  # so grpc says that the link was closed under the call
         self._known[model] = _Known(table, self._clock.now() + REMEMBERED_FOR)
         self._known.move_to_end(model)
         if len(self._known) > _REMEMBERED:

@@ -19,7 +19,6 @@ from geniehive.convert import resource_from_proto
 from geniehive.failures import Refused
 from geniehive.kit.backoff import Backoff
 from geniehive.kit.errors import EXIT_REFUSED, UserError
-from geniehive.rules.model import Resource
 from geniehive.v1 import failure_pb2, routing_pb2
 from geniehive.v1.routing_service_pb2 import WatchRoutesRequest, WatchRoutesResponse
 from geniehive.v1.routing_service_pb2_grpc import RoutingServiceStub
@@ -32,7 +31,15 @@ log = logging.getLogger(__name__)
 Update = WatchRoutesResponse.Update
 
 # After these codes it is tried again soon; after any other, with the longest delay (failure.proto).
-_SOON = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.ABORTED, grpc.StatusCode.RESOURCE_EXHAUSTED})
+# INTERNAL is what grpc.aio makes of any end of a stream that meets a write of ours.
+_SOON = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.INTERNAL,
+    }
+)
 
 
 class Identity(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,15 +56,17 @@ class _Parts:
     def __init__(self, nonce: str) -> None:
         self.nonce = nonce
         self.changed: list[routing_pb2.Resource] = []
-        self.resources: list[Resource] = []
         self.removed: list[str] = []
         self.cluster_id = ""
 
     def add(self, update: Update) -> None:
         self.changed += update.changed
-        self.resources += map(resource_from_proto, update.changed)
         self.removed += update.removed
         self.cluster_id = update.cluster_id or self.cluster_id
+
+    def apply(self, table: Table) -> tuple[str, ...]:
+        """As Table.apply; also ValueError for what can't be read."""
+        return table.apply(tuple(map(resource_from_proto, self.changed)), tuple(self.removed), self.cluster_id)
 
 
 class RouteStream:
@@ -134,12 +143,14 @@ class RouteStream:
             update = message.update
             if parts is None or parts.nonce != update.nonce:
                 parts = _Parts(update.nonce)
+            if self._is_of_another_cluster(update):
+                return
+            parts.add(update)
+            if update.more:
+                continue
             rejected = None
             try:
-                parts.add(update)
-                if update.more:
-                    continue
-                offline = self._table.apply(tuple(parts.resources), tuple(parts.removed), parts.cluster_id)
+                offline = parts.apply(self._table)
             except (Rejected, ValueError, TypeError) as problem:
                 log.error("an update of the table was refused, and the older table stays in force: %s", problem)
                 rejected = Refused(failure_pb2.FAILURE_REASON_TABLE_REJECTED, str(problem))
@@ -151,6 +162,21 @@ class RouteStream:
             if rejected is not None:
                 ack.rejected.CopyFrom(failures.to_failure(rejected))
             await call.write(WatchRoutesRequest(ack=ack))
+
+    def _is_of_another_cluster(self, update: Update) -> bool:
+        """Whether control keeps another cluster than the table is of; that table is then dropped.
+
+        Control can't tell what of it to remove, since names and versions of the two may be the same.
+        """
+        held = self._table.cluster_id
+        if not held or not update.cluster_id or held == update.cluster_id:
+            return False
+        log.warning(
+            "control at %s keeps cluster %s; the table of %s is dropped", self._control, update.cluster_id, held
+        )
+        self._table.forget()
+        self._kept.forget()
+        return True
 
     def _applied(self, parts: _Parts, control_id: str, offline: tuple[str, ...]) -> None:
         if self._last_problem:

@@ -20,6 +20,7 @@ from gateway.core.body import BodyProblem, read
         (b'{"role":"model","model":"model"}', "model"),
         (b'{"messages":"say \\"model\\": \\"x\\"","model":"m"}', "m"),
         (rb'{"mod\u0065l":"m"}', "m"),
+        (rb'{"abc":"m","mod\u0065l":"m"}', "m"),
         (rb'{"x":"\ud83d","model":"m"}', "m"),  # half a surrogate pair: JSON allows it
         (rb'{"x":"\ud83d cut","model":"m","model2":1}', "m"),
     ],

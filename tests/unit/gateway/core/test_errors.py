@@ -69,3 +69,10 @@ def test_the_rest_has_its_status() -> None:
     made = [errors.too_large(1), errors.too_slow(1), errors.not_ready(), errors.stopping(), errors.internal("r"),
             errors.cut("a", "x", True), errors.cut("a", "x", False)]  # fmt: skip
     assert [e.status for e in made] == [413, 408, 503, 503, 500, 504, 502]
+
+
+def test_a_path_of_a_later_version_says_so() -> None:
+    error = errors.unknown_path("POST", "/v1/responses")
+    assert error.status == 404
+    assert "not served by this version" in error.message
+    assert "/v1/chat/completions" in error.message

@@ -65,3 +65,11 @@ def test_one_model() -> None:
     service = listing.model(t, "b/e")
     assert service is not None
     assert json.loads(service)["geniehive"]["choose_from"] == ["x", "y"]
+
+
+def test_operations_that_no_gateway_serves_are_not_listed() -> None:
+    t = table(
+        *served("m", a="http://x:1"),
+        route("m", "a/e/m", operations=(Operation.CHAT, Operation.RESPONSES)),
+    )
+    assert listed(t)["m"]["geniehive"]["operations"] == ["chat"]

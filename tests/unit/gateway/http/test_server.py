@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 
 import pytest
 
@@ -10,7 +11,7 @@ from geniehive.kit.errors import UserError
 from geniehive.kit.http1 import ConnectFailed
 from tests.support.raw_server import Peer, RawServer
 from tests.unit.gateway.builders import served, until
-from tests.unit.gateway.http.gateways import BODY, CHAT_PATH, Gateway, stream_head, stream_piece
+from tests.unit.gateway.http.gateways import BODY, CHAT_PATH, SECRET, Gateway, stream_head, stream_piece
 
 
 async def test_a_port_in_use_is_said_so() -> None:
@@ -32,6 +33,42 @@ async def test_garbage_gets_a_clear_error(garbage: bytes) -> None:
         assert head.startswith(b"HTTP/1.1 400 ")
         assert b"server: GenieHive\r\nx-geniehive-cluster: c-1\r\n" in head
         assert json.loads(body)["error"]["code"] == "bad_request"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"Authorization: Bearer sk-secret\x01", b"Authorization : Bearer sk-secret", b"X-Api-Key: sk-secret" * 9_999],
+)
+async def test_a_malformed_header_is_not_repeated(line: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Gateway() as gateway, gateway.connect() as (reader, writer):
+        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n" + line + b"\r\n\r\n")
+        async with asyncio.timeout(5):
+            answer = await reader.read(-1)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"secret" not in answer
+    assert "not HTTP" in caplog.text
+    assert "secret" not in caplog.text
+
+
+async def test_a_body_that_turns_out_malformed_is_refused_at_once() -> None:
+    head = f"POST {CHAT_PATH} HTTP/1.1\r\nHost: x\r\nX-Api-Key: {SECRET}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with Gateway(client_idle=None) as gateway, gateway.connect() as (reader, writer):
+        writer.write(head.encode() + b"2\r\n{}\r\n")
+        async with asyncio.timeout(5):
+            await until(lambda: gateway.handler.open)
+            writer.write(b"nonsense\r\n")
+            answer = await reader.read(-1)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"malformed" in answer
+
+
+async def test_who_connects_and_asks_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.http.server._KEEP_ALIVE", 0.05)
+    async with Gateway() as gateway, gateway.connect() as (reader, writer):
+        writer.write(b"GET /healthz HT")
+        async with asyncio.timeout(5):
+            assert await reader.read(-1) == b""
 
 
 class Slow:

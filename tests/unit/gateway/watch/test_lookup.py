@@ -96,6 +96,27 @@ async def test_many_who_ask_share_one_call_and_one_who_leaves_takes_nothing_away
         assert len(a.control.resolved) == 1
 
 
+async def test_the_link_to_control_ends_while_it_is_asked() -> None:
+    tasks = Tasks()
+    async with FakeRouting() as control, aio_channel(control.address) as channel:
+        go = asyncio.Event()
+
+        async def slow(request: Any) -> tuple[Resource, ...]:
+            await go.wait()
+            return ()
+
+        control.resolve = slow
+        stub = RoutingServiceStub(channel)
+        look_up = NameLookUp(lambda: stub, (), "here", ManualClock(), tasks)
+        calls = [asyncio.create_task(look_up("m", "k")) for _ in range(2)]
+        await until(lambda: control.resolved)
+        await channel.close()
+        async with asyncio.timeout(5):
+            assert await asyncio.gather(*calls) == [None, None]
+        go.set()
+        await tasks.close()
+
+
 async def test_while_control_is_away_nothing_is_asked() -> None:
     async with asking() as a:
         a.stub = None

@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
+import gateway.watch.stream as stream_module
 from gateway.core.plan import Plan
 from gateway.core.table import NotFound, Table
 from gateway.watch.kept import KeptTable
@@ -20,7 +22,7 @@ from geniehive.kit.errors import EXIT_REFUSED, UserError
 from geniehive.kit.tasks import Tasks
 from geniehive.rules.model import Resource, Route
 from geniehive.rules.operations import Operation
-from geniehive.v1 import failure_pb2
+from geniehive.v1 import failure_pb2, routing_pb2
 from geniehive.v1.load_pb2 import ServiceLoad
 from geniehive.v1.routing_service_pb2 import WatchRoutesResponse
 from tests.unit.gateway.builders import key, served, until
@@ -139,6 +141,27 @@ async def test_an_update_that_can_not_be_applied_is_rejected_with_its_reason(tmp
         assert gateway.knows("n")
 
 
+async def test_parts_that_can_not_be_read_are_rejected_in_whole_with_their_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    convert = stream_module.resource_from_proto
+
+    def fails(message: routing_pb2.Resource) -> Resource:
+        if message.name == "route/m":
+            raise ValueError("route/m: unreadable")
+        return convert(message)
+
+    monkeypatch.setattr(stream_module, "resource_from_proto", fails)
+    async with FakeRouting() as control, watching(control.address, tmp_path) as gateway:
+        stream = await control.stream()
+        await stream.subscribed()
+        stream.say(update("1", *ONE, more=True), update("1", *TWO))
+        assert "route/m: unreadable" in (await stream.acked("1")).rejected.message
+        stream.say(update("2"))
+        await stream.acked("2")
+        assert not gateway.knows("n")
+
+
 async def test_it_comes_back_saying_what_it_holds_and_serves_meanwhile(tmp_path: Path) -> None:
     async with FakeRouting() as control, watching(control.address, tmp_path) as gateway:
         stream = await control.stream()
@@ -223,3 +246,40 @@ async def test_what_was_applied_is_kept(tmp_path: Path) -> None:
     kept = KeptTable(tmp_path / "table.pb").load()
     assert kept is not None
     assert {r.name for r in kept.changed} == {r.name for r in ONE}
+
+
+async def test_a_table_of_another_cluster_is_dropped(tmp_path: Path) -> None:
+    async with FakeRouting() as control, watching(control.address, tmp_path) as gateway:
+        stream = await control.stream()
+        await stream.subscribed()
+        stream.say(update("1", *ONE))
+        await stream.acked("1")
+        stream.end()
+        # As after a change of control's database: same names perhaps, nothing to be removed.
+        stream = await control.stream()
+        assert (await stream.subscribed()).held_versions
+        other = update("1", *TWO)
+        other.update.cluster_id = "c-2"
+        stream.say(other)
+        stream = await control.stream()
+        assert dict((await stream.subscribed()).held_versions) == {}
+        assert not gateway.table.ready
+        stream.say(other)
+        await stream.acked("1")
+        assert gateway.knows("n")
+        assert not gateway.knows("m")
+        await gateway.kept.flush()
+        kept = gateway.kept.load()
+        assert kept is not None
+        assert "route/m" not in {resource.name for resource in kept.changed}
+        assert kept.cluster_id == "c-2"
+
+
+async def test_an_end_that_grpc_hides_is_tried_again_soon(tmp_path: Path) -> None:
+    async with FakeRouting() as control, watching(control.address, tmp_path) as gateway:
+        for _ in range(3):
+            stream = await control.stream()
+            await stream.subscribed()
+            stream.end(Refused(failure_pb2.FAILURE_REASON_UNSPECIFIED, "hidden", code=grpc.StatusCode.INTERNAL))
+        await control.stream()
+        assert gateway.delays[0] < 0.3

@@ -17,7 +17,12 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 MOCK = "http://127.0.0.1:9000"
-ENGINE = {"url": MOCK, "name": "mock", "operations": ["chat", "completions", "embeddings"]}
+ENGINE = {
+    "url": MOCK,
+    "name": "mock",
+    "operations": ["chat", "completions", "embeddings"],
+    "models": ["mock-model", "mock-embed"],
+}
 
 
 class Daemon:

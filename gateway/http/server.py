@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import re
 from collections.abc import Callable
 
 from aiohttp import web
@@ -13,7 +12,7 @@ from gateway.http.exchange import CLOSE, Exchange
 from gateway.http.handler import Handler
 from geniehive.kit import address
 from geniehive.kit.errors import UserError
-from geniehive.kit.http_server import Connection
+from geniehive.kit.http_server import Connection, fault
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +21,6 @@ _KEEP_ALIVE = 120.0
 _FIELD_LIMIT = 32 * 1024
 # For what was cancelled to end in order.
 _LAST_SECONDS = 1.0
-# Where aiohttp begins to quote the line that it refuses, which may hold a key.
-_QUOTE = re.compile(r"[:\s]*\b(?:bytearray\()?b['\"]")
 
 
 class _Connection(Connection):
@@ -40,7 +37,7 @@ class _Connection(Connection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        said = " ".join(_QUOTE.split(message or "", maxsplit=1)[0].split())[:200] or "malformed request"
+        said = fault(message)
         log.info("refused a request that is not HTTP: %s", said)
         exchange = Exchange(request, "-", self.cluster_id(), keep_alive=False)
         exchange.error(ApiError(status, f"This is not HTTP/1.1 as it should be: {said}", "bad_request", close=True))

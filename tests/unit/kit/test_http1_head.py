@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geniehive.kit.http1.head import CHUNKED, encode_head, length_framing
+from geniehive.kit.http1.head import CHUNKED, encode_head, encode_lines, join_lines, length_framing, line_start
 from geniehive.kit.http1.origin import Origin
 
 BOX = Origin("http", "box", 8000)
@@ -66,3 +66,20 @@ def test_nothing_breaks_out(method: str, target: str, headers: list[tuple[str | 
     assert lines[-2:] == [b"", b""]
     assert not any(b"\r" in line or b"\n" in line or b"\0" in line for line in lines)
     assert lines[0].count(b" ") == 2
+
+
+def test_lines_encoded_once_serve_many_heads() -> None:
+    lines = encode_lines([("a", "1"), (b"B", b"")])
+    for path in ("/x", "/y"):
+        expected = encode_head(BOX, "GET", path, [("a", "1"), (b"B", b"")], b"\r\n\r\n")
+        assert encode_head(BOX, "GET", path, lines, b"\r\n\r\n") == expected
+
+
+def test_joined_parts_are_checked_too() -> None:
+    assert join_lines([line_start(b"a"), b"1"]) == b"\r\na: 1"
+    assert join_lines([]) == b""
+    with pytest.raises(ValueError, match="'b'") as raised:
+        join_lines([line_start(b"a"), b"1", line_start(b"b"), b"secret\r\nc: 2"])
+    assert "secret" not in str(raised.value)
+    with pytest.raises(ValueError, match="set by the client"):
+        line_start(b"Content-Length")

@@ -173,7 +173,8 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: list[bytes]) -> None:
         if self._transport is not None and not self._transport.is_closing():
-            self._transport.writelines(data)
+            # Not writelines: from Python 3.12 on asyncio's own never tells us to pause.
+            self._transport.write(b"".join(data))
 
     def take(self) -> bytes:
         """All unread bytes; lets the socket be read again."""

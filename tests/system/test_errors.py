@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def test_a_full_disk_at_the_first_start(tmp_path: Path) -> None:
 
 
 def contents(database: Path) -> list[str]:
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection:
         return list(connection.iterdump())
 
 
@@ -115,7 +116,7 @@ async def test_a_database_of_a_newer_version(cluster: Cluster) -> None:
     await cluster.start_control()
     await cluster.control.close()
     database = cluster.state / "control.db"
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database, isolation_level=None)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'ffff_from_the_future'")
     before = contents(database)
     result = run("geniehive_control", "--state-dir", str(cluster.state), "--set", f"listen={cluster.control_address}")

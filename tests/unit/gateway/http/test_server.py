@@ -37,7 +37,7 @@ async def test_garbage_gets_a_clear_error(garbage: bytes) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    [b"Authorization: Bearer sk-secret\x01", b"Authorization : Bearer sk-secret", b"X-Api-Key: sk-secret" * 9_999],
+    [b"Authorization: Bearer sk-secret\x01", b"Authorization : Bearer sk-secret", b"X-Api-Key: sk-secret" * 2_100],
 )
 async def test_a_malformed_header_is_not_repeated(line: bytes, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)

@@ -39,6 +39,7 @@ class KeptTable:
         self._cluster_id = ""
         self._dirty = asyncio.Event()
         self._failing = False
+        self._writing: asyncio.Task[None] | None = None
 
     def load(self) -> Update | None:
         """What was kept; None if nothing was. Broken if the file is not whole or can't be read."""
@@ -81,12 +82,21 @@ class KeptTable:
 
     async def flush(self) -> None:
         """Writes now, if anything was noted since it was written last. Failures are logged, not raised."""
+        if self._writing is not None:
+            # Begun by a turn that was cancelled: a thread can't be, and must not overtake the next one.
+            await asyncio.wait({self._writing})
         if not self._dirty.is_set():
             return
         self._dirty.clear()
         pieces = [*self._pieces.values(), Update(cluster_id=self._cluster_id).SerializeToString()]
+        writing = self._writing = asyncio.create_task(asyncio.to_thread(self._write, pieces), name="write the table")
+        # Looked at even if nobody is left who awaits it.
+        writing.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            await asyncio.to_thread(self._write, pieces)
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            self._dirty.set()
+            raise
         except OSError as error:
             # Serving goes on; what is lost is a start without control. The next turn tries again.
             self._dirty.set()
@@ -97,6 +107,7 @@ class KeptTable:
             if self._failing:
                 log.info("the table is kept in %s again", self._path)
             self._failing = False
+        self._writing = None
 
     def _write(self, pieces: list[bytes]) -> None:
         state.write_private(self._path, _sealed(b"".join(pieces)))

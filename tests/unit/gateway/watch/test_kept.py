@@ -1,6 +1,7 @@
 import asyncio
 import logging
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,32 @@ async def test_a_full_disk_is_said_once_and_harms_nothing(
     await kept.flush()  # there is room again, and nothing new to keep
     assert [r.levelname for r in caplog.records] == ["WARNING", "INFO"]
     assert kept.load() is not None
+
+
+async def test_a_write_that_was_cancelled_is_waited_for_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = KeptTable(tmp_path / "table.pb")
+    kept.note(RESOURCES, (), "c-1")
+    begun, go_on = threading.Event(), threading.Event()
+    write_now = KeptTable._write
+
+    def slowly(self: KeptTable, pieces: list[bytes]) -> None:
+        begun.set()
+        assert go_on.wait(5)
+        write_now(self, pieces)
+
+    monkeypatch.setattr(KeptTable, "_write", slowly)
+    first = asyncio.create_task(kept.flush())
+    await asyncio.to_thread(begun.wait, 5)
+    first.cancel()
+    await asyncio.wait({first})
+    assert first.cancelled()
+    second = asyncio.create_task(kept.flush())
+    await asyncio.sleep(0)
+    assert kept.load() is None
+    go_on.set()
+    await second
+    found = kept.load()
+    assert found is not None
+    assert list(found.changed) == RESOURCES

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from geniehive.cli import credentials
 from geniehive.kit.errors import EXIT_FAILED, UserError
@@ -87,14 +87,3 @@ def _explained(error: "Refused", link: credentials.Link) -> UserError:
     if error.code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return UserError(f"{error.message} (the key came from {link.key_source})", EXIT_FAILED)
     return UserError(error.message or f"control refused: {error.name or error.code.name}", EXIT_FAILED)
-
-
-def pages(call: Callable[[Any], Any], request: Any, field: str) -> list[Any]:
-    """Every object of a list call, page by page. `field` names them in the response."""
-    found: list[Any] = []
-    while True:
-        response = call(request)
-        found.extend(getattr(response, field))
-        if not response.next_page_token:
-            return found
-        request.page_token = response.next_page_token

@@ -70,10 +70,11 @@ def run_create(given: argparse.Namespace) -> int:
 
 def run_list(given: argparse.Namespace) -> int:
     from geniehive.cli import views
+    from geniehive.client.sync import pages
     from geniehive.v1 import admin_service_pb2 as pb
 
     with common.connected(given) as hive:
-        held = common.pages(hive.admin.ListClientKeys, pb.ListClientKeysRequest(), "client_keys")
+        held = pages(hive.admin.ListClientKeys, pb.ListClientKeysRequest(), "client_keys")
     found = [views.key(k) for k in held]
     if given.json:
         output.show_json({"keys": found})

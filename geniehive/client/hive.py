@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
@@ -49,6 +49,17 @@ def connect(
     return Hive(targets.find(control, key), retries, channel)
 
 
+async def _pages(call: Callable[[Any], Awaitable[Any]], request: Any, field: str) -> list[Any]:
+    """Every object of a list call, page by page. `field` names them in the response."""
+    found: list[Any] = []
+    while True:
+        page = await call(request)
+        found.extend(getattr(page, field))
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
 class Hive:
     """Control's services, as typed stubs. Calls raise Refused."""
 
@@ -92,36 +103,18 @@ class Hive:
 
     async def list_hosts(self) -> list[HostView]:
         """All hosts, through all pages, by name."""
-        found: list[HostView] = []
         request = registry_service_pb2.ListHostsRequest(page_size=PAGE_SIZE)
-        while True:
-            page = await self.registry.ListHosts(request)
-            found.extend(page.hosts)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return await _pages(self.registry.ListHosts, request, "hosts")
 
     async def list_services(self) -> list[ServiceView]:
         """All services with their models, through all pages, by name."""
-        found: list[ServiceView] = []
         request = registry_service_pb2.ListServicesRequest(page_size=PAGE_SIZE)
-        while True:
-            page = await self.registry.ListServices(request)
-            found.extend(page.services)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return await _pages(self.registry.ListServices, request, "services")
 
     async def list_routes(self) -> list[Route]:
         """All names that clients may write, through all pages, by name."""
-        found: list[Route] = []
         request = routing_service_pb2.ListRoutesRequest(page_size=PAGE_SIZE)
-        while True:
-            page = await self.routing.ListRoutes(request)
-            found.extend(page.routes)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return await _pages(self.routing.ListRoutes, request, "routes")
 
     def watch(self, kinds: Iterable[ObjectKind.ValueType] = (), *, silence: float = SILENCE) -> "Watch[views.Event]":
         """Objects as they change, of these kinds or all; goes on by itself after a break. See `geniehive.client.views`.

@@ -34,6 +34,17 @@ def connect_sync(
     return SyncHive(targets.find(control, key), retries, channel)
 
 
+def pages(call: Callable[[Any], Any], request: Any, field: str) -> list[Any]:
+    """Every object of a list call, page by page. `field` names them in the response."""
+    found: list[Any] = []
+    while True:
+        page = call(request)
+        found.extend(getattr(page, field))
+        if not page.next_page_token:
+            return found
+        request.page_token = page.next_page_token
+
+
 class SyncHive:
     """Control's services, as typed stubs. Calls raise Refused. May be used by several threads."""
 
@@ -75,36 +86,18 @@ class SyncHive:
 
     def list_hosts(self) -> list[HostView]:
         """All hosts, through all pages, by name."""
-        found: list[HostView] = []
         request = registry_service_pb2.ListHostsRequest(page_size=PAGE_SIZE)
-        while True:
-            page = self.registry.ListHosts(request)
-            found.extend(page.hosts)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return pages(self.registry.ListHosts, request, "hosts")
 
     def list_services(self) -> list[ServiceView]:
         """All services with their models, through all pages, by name."""
-        found: list[ServiceView] = []
         request = registry_service_pb2.ListServicesRequest(page_size=PAGE_SIZE)
-        while True:
-            page = self.registry.ListServices(request)
-            found.extend(page.services)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return pages(self.registry.ListServices, request, "services")
 
     def list_routes(self) -> list[Route]:
         """All names that clients may write, through all pages, by name."""
-        found: list[Route] = []
         request = routing_service_pb2.ListRoutesRequest(page_size=PAGE_SIZE)
-        while True:
-            page = self.routing.ListRoutes(request)
-            found.extend(page.routes)
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        return pages(self.routing.ListRoutes, request, "routes")
 
     def watch(
         self, kinds: Iterable[ObjectKind.ValueType] = (), *, silence: float = SILENCE

@@ -6,11 +6,13 @@ raised.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import grpc
 
 from geniehive.kit import address
 from geniehive.kit.errors import UserError
+from geniehive.rules.identity import CONTROL_NAME
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 
@@ -51,20 +53,46 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
 ]
 
 
+class Tls(NamedTuple):
+    """What a link off loopback needs. ca: PEM, whom to believe. chain, key: PEM, of our own certificate; None: none."""
+
+    ca: bytes
+    chain: bytes | None = None
+    key: bytes | None = None
+
+    def __repr__(self) -> str:
+        return f"Tls(own certificate: {self.chain is not None})"
+
+
 def check_plain(target: str) -> None:
     """UserError unless `target` may be reached without TLS: loopback only, since keys would travel readable."""
     host, _ = address.split(target)
     if not address.is_loopback(host):
-        raise UserError(f"{target} is not on this machine, and links off loopback need TLS, which this version has not")
+        raise UserError(
+            f"{target} is not on this machine, and links to other machines need TLS. A daemon gets what it needs for "
+            "that by `geniehive join`; the command line takes the cluster's CA from --ca FILE"
+        )
 
 
-def aio_channel(target: str, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:
-    """A channel to control. UserError if `target` is not on loopback."""
-    check_plain(target)
-    return grpc.aio.insecure_channel(target, options=[*CLIENT_OPTIONS, *options])
+def aio_channel(target: str, tls: Tls | None = None, options: Sequence[tuple[str, int]] = ()) -> grpc.aio.Channel:
+    """A channel to control, by TLS if `tls` is given. UserError without it, if `target` is not on loopback."""
+    if tls is None:
+        check_plain(target)
+        return grpc.aio.insecure_channel(target, options=[*CLIENT_OPTIONS, *options])
+    return grpc.aio.secure_channel(target, _credentials(tls), options=[*CLIENT_OPTIONS, *_NAME, *options])
 
 
-def sync_channel(target: str, options: Sequence[tuple[str, int]] = ()) -> grpc.Channel:
+def sync_channel(target: str, tls: Tls | None = None, options: Sequence[tuple[str, int]] = ()) -> grpc.Channel:
     """As `aio_channel`, for synchronous callers."""
-    check_plain(target)
-    return grpc.insecure_channel(target, options=[*CLIENT_OPTIONS, *options])
+    if tls is None:
+        check_plain(target)
+        return grpc.insecure_channel(target, options=[*CLIENT_OPTIONS, *options])
+    return grpc.secure_channel(target, _credentials(tls), options=[*CLIENT_OPTIONS, *_NAME, *options])
+
+
+def _credentials(tls: Tls) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(tls.ca, tls.key, tls.chain)
+
+
+# Control's certificate is for its name, whatever address it is reached at.
+_NAME: list[tuple[str, str]] = [("grpc.ssl_target_name_override", CONTROL_NAME)]

@@ -32,6 +32,26 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def local_towards(host: str) -> str | None:
+    """This machine's own address on the way to `host`, as the system routes now; None if no way leads there.
+
+    Sends nothing. A name is looked up, which can take its time: not for an event loop, unless `host` is a number.
+    """
+    try:
+        found = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)
+    except OSError:
+        return None
+    for family, kind, protocol, _, where in found:
+        try:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(where)
+                name: str = probe.getsockname()[0]
+                return name.partition("%")[0]
+        except OSError:
+            continue
+    return None
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A port that nothing listens on now. Another process may still be faster."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:

@@ -56,6 +56,14 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
+def temporary(content: bytes) -> Path:
+    """A new file for what must not be read by others. Whoever asked for it removes it."""
+    handle, name = tempfile.mkstemp(prefix="geniehive-")
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+    return Path(name)
+
+
 def new_secret(prefix: str) -> str:
     """A random 256-bit secret, such as "gh-...": what it is for can be seen, what it is can't be guessed."""
     return f"{prefix}-{secrets.token_urlsafe(32)}"

@@ -33,7 +33,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgeniehive/v1/node_service.proto\x12\x0cgeniehive.v1\x1a\x1dgeniehive/v1/capability.proto\x1a\x1ageniehive/v1/command.proto\x1a\x1dgeniehive/v1/credential.proto\x1a\x1ageniehive/v1/failure.proto\x1a\x17geniehive/v1/load.proto\x1a\x1bgeniehive/v1/registry.proto\x1a\x1ageniehive/v1/routing.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x02\n\rEnrollRequest\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x14\n\x07host_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x17\n\nmachine_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12/\n\x05peers\x18\x05 \x03(\x0b\x32 .geniehive.v1.EnrollRequest.Peer\x1ak\n\x04Peer\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.geniehive.v1.PeerKind\x12=\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0b\x32 .geniehive.v1.CertificateRequestB\n\n\x08_host_idB\r\n\x0b_machine_id\"\x8a\x01\n\x0e\x45nrollResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07host_id\x18\x02 \x01(\t\x12/\n\x0c\x63\x65rtificates\x18\x03 \x03(\x0b\x32\x19.geniehive.v1.Certificate\x12\"\n\x05trust\x18\x04 \x01(\x0b\x32\x13.geniehive.v1.Trust\"\x0e\n\x0cLeaveRequest\"\x0f\n\rLeaveResponse\"\xb9\x02\n\x0eSessionRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.geniehive.v1.HelloH\x00\x12,\n\tinventory\x18\x02 \x01(\x0b\x32\x17.geniehive.v1.InventoryH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.geniehive.v1.HeartbeatH\x00\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x12.geniehive.v1.LoadH\x00\x12\x35\n\x0e\x63ommand_update\x18\x05 \x01(\x0b\x32\x1b.geniehive.v1.CommandUpdateH\x00\x12?\n\x13\x63\x65rtificate_request\x18\x06 \x01(\x0b\x32 .geniehive.v1.CertificateRequestH\x00\x42\t\n\x07message\"\xb9\x01\n\x05Hello\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x17\n\nmachine_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12.\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x18.geniehive.v1.Capability\x12\x1b\n\x13running_command_ids\x18\x06 \x03(\tB\r\n\x0b_machine_id\"\x8c\x01\n\tInventory\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12 \n\x04host\x18\x02 \x01(\x0b\x32\x12.geniehive.v1.Host\x12\'\n\x08services\x18\x03 \x03(\x0b\x32\x15.geniehive.v1.Service\x12\"\n\x05relay\x18\x04 \x01(\x0b\x32\x13.geniehive.v1.Relay\":\n\tHeartbeat\x12-\n\tsend_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x04Load\x12*\n\x07machine\x18\x01 \x01(\x0b\x32\x19.geniehive.v1.MachineLoad\x12+\n\x08services\x18\x02 \x03(\x0b\x32\x19.geniehive.v1.ServiceLoad\"\xad\x02\n\x0fSessionResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.geniehive.v1.WelcomeH\x00\x12\x39\n\x10inventory_result\x18\x02 \x01(\x0b\x32\x1d.geniehive.v1.InventoryResultH\x00\x12(\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x15.geniehive.v1.CommandH\x00\x12\x30\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x19.geniehive.v1.CertificateH\x00\x12$\n\x05trust\x18\x05 \x01(\x0b\x32\x13.geniehive.v1.TrustH\x00\x12(\n\x07goodbye\x18\x06 \x01(\x0b\x32\x15.geniehive.v1.GoodbyeH\x00\x42\t\n\x07message\"\x9a\x02\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rload_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x64rained\x18\x07 \x03(\t\x12.\n\x0c\x63\x61pabilities\x18\x08 \x03(\x0e\x32\x18.geniehive.v1.Capability\"\xcd\x01\n\x0fInventoryResult\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x36\n\x07refused\x18\x02 \x03(\x0b\x32%.geniehive.v1.InventoryResult.Refused\x1ap\n\x07Refused\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x1a\n\rupstream_name\x18\x02 \x01(\tH\x00\x88\x01\x01\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.geniehive.v1.FailureB\x10\n\x0e_upstream_name\"=\n\x07Goodbye\x12\x32\n\x0freconnect_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2\xe0\x01\n\x0bNodeService\x12\x43\n\x06\x45nroll\x12\x1b.geniehive.v1.EnrollRequest\x1a\x1c.geniehive.v1.EnrollResponse\x12@\n\x05Leave\x12\x1a.geniehive.v1.LeaveRequest\x1a\x1b.geniehive.v1.LeaveResponse\x12J\n\x07Session\x12\x1c.geniehive.v1.SessionRequest\x1a\x1d.geniehive.v1.SessionResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fgeniehive/v1/node_service.proto\x12\x0cgeniehive.v1\x1a\x1dgeniehive/v1/capability.proto\x1a\x1ageniehive/v1/command.proto\x1a\x1dgeniehive/v1/credential.proto\x1a\x1ageniehive/v1/failure.proto\x1a\x17geniehive/v1/load.proto\x1a\x1bgeniehive/v1/registry.proto\x1a\x1ageniehive/v1/routing.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa1\x02\n\rEnrollRequest\x12\x12\n\njoin_token\x18\x01 \x01(\t\x12\x14\n\x07host_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x17\n\nmachine_id\x18\x04 \x01(\tH\x01\x88\x01\x01\x12/\n\x05peers\x18\x05 \x03(\x0b\x32 .geniehive.v1.EnrollRequest.Peer\x1ak\n\x04Peer\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.geniehive.v1.PeerKind\x12=\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0b\x32 .geniehive.v1.CertificateRequestB\n\n\x08_host_idB\r\n\x0b_machine_id\"\x9d\x01\n\x0e\x45nrollResponse\x12\x12\n\ncluster_id\x18\x01 \x01(\t\x12\x0f\n\x07host_id\x18\x02 \x01(\t\x12/\n\x0c\x63\x65rtificates\x18\x03 \x03(\x0b\x32\x19.geniehive.v1.Certificate\x12\"\n\x05trust\x18\x04 \x01(\x0b\x32\x13.geniehive.v1.Trust\x12\x11\n\tpeer_port\x18\x05 \x01(\r\"\x0e\n\x0cLeaveRequest\"\x0f\n\rLeaveResponse\"\xb9\x02\n\x0eSessionRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x13.geniehive.v1.HelloH\x00\x12,\n\tinventory\x18\x02 \x01(\x0b\x32\x17.geniehive.v1.InventoryH\x00\x12,\n\theartbeat\x18\x03 \x01(\x0b\x32\x17.geniehive.v1.HeartbeatH\x00\x12\"\n\x04load\x18\x04 \x01(\x0b\x32\x12.geniehive.v1.LoadH\x00\x12\x35\n\x0e\x63ommand_update\x18\x05 \x01(\x0b\x32\x1b.geniehive.v1.CommandUpdateH\x00\x12?\n\x13\x63\x65rtificate_request\x18\x06 \x01(\x0b\x32 .geniehive.v1.CertificateRequestH\x00\x42\t\n\x07message\"\xb9\x01\n\x05Hello\x12\x0f\n\x07host_id\x18\x01 \x01(\t\x12\x17\n\nmachine_id\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x13\n\x0binstance_id\x18\x03 \x01(\t\x12\x15\n\ragent_version\x18\x04 \x01(\t\x12.\n\x0c\x63\x61pabilities\x18\x05 \x03(\x0e\x32\x18.geniehive.v1.Capability\x12\x1b\n\x13running_command_ids\x18\x06 \x03(\tB\r\n\x0b_machine_id\"\x8c\x01\n\tInventory\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12 \n\x04host\x18\x02 \x01(\x0b\x32\x12.geniehive.v1.Host\x12\'\n\x08services\x18\x03 \x03(\x0b\x32\x15.geniehive.v1.Service\x12\"\n\x05relay\x18\x04 \x01(\x0b\x32\x13.geniehive.v1.Relay\":\n\tHeartbeat\x12-\n\tsend_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"_\n\x04Load\x12*\n\x07machine\x18\x01 \x01(\x0b\x32\x19.geniehive.v1.MachineLoad\x12+\n\x08services\x18\x02 \x03(\x0b\x32\x19.geniehive.v1.ServiceLoad\"\xad\x02\n\x0fSessionResponse\x12(\n\x07welcome\x18\x01 \x01(\x0b\x32\x15.geniehive.v1.WelcomeH\x00\x12\x39\n\x10inventory_result\x18\x02 \x01(\x0b\x32\x1d.geniehive.v1.InventoryResultH\x00\x12(\n\x07\x63ommand\x18\x03 \x01(\x0b\x32\x15.geniehive.v1.CommandH\x00\x12\x30\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0b\x32\x19.geniehive.v1.CertificateH\x00\x12$\n\x05trust\x18\x05 \x01(\x0b\x32\x13.geniehive.v1.TrustH\x00\x12(\n\x07goodbye\x18\x06 \x01(\x0b\x32\x15.geniehive.v1.GoodbyeH\x00\x42\t\n\x07message\"\x9a\x02\n\x07Welcome\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x12\n\ncluster_id\x18\x02 \x01(\t\x12\x0f\n\x07host_id\x18\x03 \x01(\t\x12,\n\tlease_ttl\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x35\n\x12heartbeat_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rload_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07\x64rained\x18\x07 \x03(\t\x12.\n\x0c\x63\x61pabilities\x18\x08 \x03(\x0e\x32\x18.geniehive.v1.Capability\"\xcd\x01\n\x0fInventoryResult\x12\x10\n\x08revision\x18\x01 \x01(\x04\x12\x36\n\x07refused\x18\x02 \x03(\x0b\x32%.geniehive.v1.InventoryResult.Refused\x1ap\n\x07Refused\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x1a\n\rupstream_name\x18\x02 \x01(\tH\x00\x88\x01\x01\x12&\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x15.geniehive.v1.FailureB\x10\n\x0e_upstream_name\"=\n\x07Goodbye\x12\x32\n\x0freconnect_after\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration2\xe0\x01\n\x0bNodeService\x12\x43\n\x06\x45nroll\x12\x1b.geniehive.v1.EnrollRequest\x1a\x1c.geniehive.v1.EnrollResponse\x12@\n\x05Leave\x12\x1a.geniehive.v1.LeaveRequest\x1a\x1b.geniehive.v1.LeaveResponse\x12J\n\x07Session\x12\x1c.geniehive.v1.SessionRequest\x1a\x1d.geniehive.v1.SessionResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,31 +45,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLLREQUEST_PEER']._serialized_start=470
   _globals['_ENROLLREQUEST_PEER']._serialized_end=577
   _globals['_ENROLLRESPONSE']._serialized_start=607
-  _globals['_ENROLLRESPONSE']._serialized_end=745
-  _globals['_LEAVEREQUEST']._serialized_start=747
-  _globals['_LEAVEREQUEST']._serialized_end=761
-  _globals['_LEAVERESPONSE']._serialized_start=763
-  _globals['_LEAVERESPONSE']._serialized_end=778
-  _globals['_SESSIONREQUEST']._serialized_start=781
-  _globals['_SESSIONREQUEST']._serialized_end=1094
-  _globals['_HELLO']._serialized_start=1097
-  _globals['_HELLO']._serialized_end=1282
-  _globals['_INVENTORY']._serialized_start=1285
-  _globals['_INVENTORY']._serialized_end=1425
-  _globals['_HEARTBEAT']._serialized_start=1427
-  _globals['_HEARTBEAT']._serialized_end=1485
-  _globals['_LOAD']._serialized_start=1487
-  _globals['_LOAD']._serialized_end=1582
-  _globals['_SESSIONRESPONSE']._serialized_start=1585
-  _globals['_SESSIONRESPONSE']._serialized_end=1886
-  _globals['_WELCOME']._serialized_start=1889
-  _globals['_WELCOME']._serialized_end=2171
-  _globals['_INVENTORYRESULT']._serialized_start=2174
-  _globals['_INVENTORYRESULT']._serialized_end=2379
-  _globals['_INVENTORYRESULT_REFUSED']._serialized_start=2267
-  _globals['_INVENTORYRESULT_REFUSED']._serialized_end=2379
-  _globals['_GOODBYE']._serialized_start=2381
-  _globals['_GOODBYE']._serialized_end=2442
-  _globals['_NODESERVICE']._serialized_start=2445
-  _globals['_NODESERVICE']._serialized_end=2669
+  _globals['_ENROLLRESPONSE']._serialized_end=764
+  _globals['_LEAVEREQUEST']._serialized_start=766
+  _globals['_LEAVEREQUEST']._serialized_end=780
+  _globals['_LEAVERESPONSE']._serialized_start=782
+  _globals['_LEAVERESPONSE']._serialized_end=797
+  _globals['_SESSIONREQUEST']._serialized_start=800
+  _globals['_SESSIONREQUEST']._serialized_end=1113
+  _globals['_HELLO']._serialized_start=1116
+  _globals['_HELLO']._serialized_end=1301
+  _globals['_INVENTORY']._serialized_start=1304
+  _globals['_INVENTORY']._serialized_end=1444
+  _globals['_HEARTBEAT']._serialized_start=1446
+  _globals['_HEARTBEAT']._serialized_end=1504
+  _globals['_LOAD']._serialized_start=1506
+  _globals['_LOAD']._serialized_end=1601
+  _globals['_SESSIONRESPONSE']._serialized_start=1604
+  _globals['_SESSIONRESPONSE']._serialized_end=1905
+  _globals['_WELCOME']._serialized_start=1908
+  _globals['_WELCOME']._serialized_end=2190
+  _globals['_INVENTORYRESULT']._serialized_start=2193
+  _globals['_INVENTORYRESULT']._serialized_end=2398
+  _globals['_INVENTORYRESULT_REFUSED']._serialized_start=2286
+  _globals['_INVENTORYRESULT_REFUSED']._serialized_end=2398
+  _globals['_GOODBYE']._serialized_start=2400
+  _globals['_GOODBYE']._serialized_end=2461
+  _globals['_NODESERVICE']._serialized_start=2464
+  _globals['_NODESERVICE']._serialized_end=2688
 # @@protoc_insertion_point(module_scope)

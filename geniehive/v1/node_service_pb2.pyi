@@ -105,9 +105,14 @@ class EnrollResponse(_message.Message):
     HOST_ID_FIELD_NUMBER: _builtins.int
     CERTIFICATES_FIELD_NUMBER: _builtins.int
     TRUST_FIELD_NUMBER: _builtins.int
+    PEER_PORT_FIELD_NUMBER: _builtins.int
     cluster_id: _builtins.str
     host_id: _builtins.str
     """A gateway of this machine has it as its gateway_id too."""
+    peer_port: _builtins.int
+    """Where daemons reach control with their certificates: on the host of this call,
+    at this port. There control demands a certificate from the first byte.
+    """
     @_builtins.property
     def certificates(self) -> _containers.RepeatedCompositeFieldContainer[_credential_pb2.Certificate]: ...
     @_builtins.property
@@ -119,10 +124,11 @@ class EnrollResponse(_message.Message):
         host_id: _builtins.str = ...,
         certificates: _abc.Iterable[_credential_pb2.Certificate] | None = ...,
         trust: _credential_pb2.Trust | None = ...,
+        peer_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["trust", b"trust"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "cluster_id", b"cluster_id", "host_id", b"host_id", "trust", b"trust"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "cluster_id", b"cluster_id", "host_id", b"host_id", "peer_port", b"peer_port", "trust", b"trust"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,7 +41,8 @@ class NodeServiceStub:
     2. Control checks the token; one call is one use of it.
     3. Control gives the offered host_id, or, if another machine has that one, an
        id of its own; the joiner keeps what it was given and warns.
-    4. Control answers one certificate per request, in order.
+    4. Control answers one certificate per request, in order. Those that the same
+       daemons held before are revoked.
 
     Callers: anyone; the token is the proof. Deadline: 10 s.
     Errors: JOIN_TOKEN_REFUSED; FIELD_INVALID (a CSR, a name); STORE_UNAVAILABLE.
@@ -71,12 +72,14 @@ class NodeServiceStub:
        `command_update`, the last of which is final, and sends final ones again
        after a reconnect if it cannot know that they arrived.
     6. After `Certificate.renew_after` the node sends `certificate_request`;
-       control answers `certificate`. `trust` comes again when it changes.
+       control answers `certificate`. `trust` comes again when it changes. A node
+       that proved itself by a node key asks for its first one so, once it was told
+       `trust`.
     7. If the stream closes, or nothing came for `lease_ttl`, the host is offline
        and gateways are told at once; in the second case control also ends the
        stream with SESSION_LOST.
     8. A newer session of the same host, machine and credential ends this one with
-       SESSION_SUPERSEDED; if it was opened by the same daemon (`instance_id`), a
+       SESSION_SUPERSEDED (one by another kind of credential is refused: NOT_YOURS); if it was opened by the same daemon (`instance_id`), a
        reconnect, the daemon takes no notice. From another machine (`machine_id`)
        while this lease holds, a cloned image, the newcomer is welcomed under a
        host_id of its own instead. A daemon that was ended so and comes back all
@@ -107,7 +110,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     2. Control checks the token; one call is one use of it.
     3. Control gives the offered host_id, or, if another machine has that one, an
        id of its own; the joiner keeps what it was given and warns.
-    4. Control answers one certificate per request, in order.
+    4. Control answers one certificate per request, in order. Those that the same
+       daemons held before are revoked.
 
     Callers: anyone; the token is the proof. Deadline: 10 s.
     Errors: JOIN_TOKEN_REFUSED; FIELD_INVALID (a CSR, a name); STORE_UNAVAILABLE.
@@ -137,12 +141,14 @@ class NodeServiceAsyncStub(NodeServiceStub):
        `command_update`, the last of which is final, and sends final ones again
        after a reconnect if it cannot know that they arrived.
     6. After `Certificate.renew_after` the node sends `certificate_request`;
-       control answers `certificate`. `trust` comes again when it changes.
+       control answers `certificate`. `trust` comes again when it changes. A node
+       that proved itself by a node key asks for its first one so, once it was told
+       `trust`.
     7. If the stream closes, or nothing came for `lease_ttl`, the host is offline
        and gateways are told at once; in the second case control also ends the
        stream with SESSION_LOST.
     8. A newer session of the same host, machine and credential ends this one with
-       SESSION_SUPERSEDED; if it was opened by the same daemon (`instance_id`), a
+       SESSION_SUPERSEDED (one by another kind of credential is refused: NOT_YOURS); if it was opened by the same daemon (`instance_id`), a
        reconnect, the daemon takes no notice. From another machine (`machine_id`)
        while this lease holds, a cloned image, the newcomer is welcomed under a
        host_id of its own instead. A daemon that was ended so and comes back all
@@ -176,7 +182,8 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         2. Control checks the token; one call is one use of it.
         3. Control gives the offered host_id, or, if another machine has that one, an
            id of its own; the joiner keeps what it was given and warns.
-        4. Control answers one certificate per request, in order.
+        4. Control answers one certificate per request, in order. Those that the same
+           daemons held before are revoked.
 
         Callers: anyone; the token is the proof. Deadline: 10 s.
         Errors: JOIN_TOKEN_REFUSED; FIELD_INVALID (a CSR, a name); STORE_UNAVAILABLE.
@@ -218,12 +225,14 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
            `command_update`, the last of which is final, and sends final ones again
            after a reconnect if it cannot know that they arrived.
         6. After `Certificate.renew_after` the node sends `certificate_request`;
-           control answers `certificate`. `trust` comes again when it changes.
+           control answers `certificate`. `trust` comes again when it changes. A node
+           that proved itself by a node key asks for its first one so, once it was told
+           `trust`.
         7. If the stream closes, or nothing came for `lease_ttl`, the host is offline
            and gateways are told at once; in the second case control also ends the
            stream with SESSION_LOST.
         8. A newer session of the same host, machine and credential ends this one with
-           SESSION_SUPERSEDED; if it was opened by the same daemon (`instance_id`), a
+           SESSION_SUPERSEDED (one by another kind of credential is refused: NOT_YOURS); if it was opened by the same daemon (`instance_id`), a
            reconnect, the daemon takes no notice. From another machine (`machine_id`)
            while this lease holds, a cloned image, the newcomer is welcomed under a
            host_id of its own instead. A daemon that was ended so and comes back all

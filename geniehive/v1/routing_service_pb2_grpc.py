@@ -96,7 +96,8 @@ class RoutingServiceServicer(object):
         from an upstream, until its host registered again or `restart_grace` ended;
         an operator's doing excepted.
         7. After `Certificate.renew_after` the gateway sends `certificate_request`;
-        control answers `certificate`.
+        control answers `certificate`. One that proved itself by a node key asks for
+        its first one so, once it was told `trust`.
         8. Before a planned stop control ends with CONTROL_UNAVAILABLE.
 
         Updates may be redundant. A gateway must bear being told what it knows, and

@@ -53,7 +53,8 @@ class RoutingServiceStub:
        from an upstream, until its host registered again or `restart_grace` ended;
        an operator's doing excepted.
     7. After `Certificate.renew_after` the gateway sends `certificate_request`;
-       control answers `certificate`.
+       control answers `certificate`. One that proved itself by a node key asks for
+       its first one so, once it was told `trust`.
     8. Before a planned stop control ends with CONTROL_UNAVAILABLE.
 
     Updates may be redundant. A gateway must bear being told what it knows, and
@@ -157,7 +158,8 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
        from an upstream, until its host registered again or `restart_grace` ended;
        an operator's doing excepted.
     7. After `Certificate.renew_after` the gateway sends `certificate_request`;
-       control answers `certificate`.
+       control answers `certificate`. One that proved itself by a node key asks for
+       its first one so, once it was told `trust`.
     8. Before a planned stop control ends with CONTROL_UNAVAILABLE.
 
     Updates may be redundant. A gateway must bear being told what it knows, and
@@ -264,7 +266,8 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
            from an upstream, until its host registered again or `restart_grace` ended;
            an operator's doing excepted.
         7. After `Certificate.renew_after` the gateway sends `certificate_request`;
-           control answers `certificate`.
+           control answers `certificate`. One that proved itself by a node key asks for
+           its first one so, once it was told `trust`.
         8. Before a planned stop control ends with CONTROL_UNAVAILABLE.
 
         Updates may be redundant. A gateway must bear being told what it knows, and

@@ -14,5 +14,5 @@ address     "HOST:PORT"
 clock       time, so that tests can own it
 logs        log lines
 http1       a lean HTTP/1.1 client
-http_server what aiohttp's server lacks
+http_server listening, and what aiohttp's server lacks
 """

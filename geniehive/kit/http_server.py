@@ -1,8 +1,20 @@
-"""What aiohttp's server lacks where its peers send broken HTTP."""
+"""Listening for HTTP, and what aiohttp's server lacks where its peers send broken HTTP."""
 
+import asyncio
+import os
 import re
+import ssl
+from collections.abc import Callable
 
 from aiohttp import web
+
+from geniehive.kit import address
+from geniehive.kit.errors import UserError
+
+_BACKLOG = 1024
+# Seconds: whoever connects and then says nothing must not hold a socket for long, nor one that takes no goodbye.
+_HANDSHAKE = 10.0
+_GOODBYE = 1.0
 
 # Where aiohttp's words end and its quotation begins: of the line at fault, or of the first bytes of what is too long.
 _QUOTATION = re.compile(r"\n\s*\n|[:\s]*\b(?:bytearray\()?b['\"]")
@@ -34,3 +46,32 @@ def fault(message: str | None) -> str:
     """What aiohttp says is wrong with a request, in one line, without what it quotes: that may be a key."""
     words = _QUOTATION.split(message or "", maxsplit=1)[0]
     return " ".join(words.split())[:200] or "malformed request"
+
+
+async def listen(
+    make: Callable[[], asyncio.BaseProtocol], where: str, who: str, advice: str, context: ssl.SSLContext | None = None
+) -> tuple[asyncio.Server, str]:
+    """The server that listens on `where`, "HOST:PORT", and its URL, with the real port if 0 was asked for.
+
+    who, advice: for the UserError if the address can't be had. context: for HTTPS.
+    """
+    host, port = address.split(where)
+    loop = asyncio.get_running_loop()
+    try:
+        if context is None:
+            server = await loop.create_server(make, host, port, backlog=_BACKLOG)
+        else:
+            server = await loop.create_server(
+                make,
+                host,
+                port,
+                backlog=_BACKLOG,
+                ssl=context,
+                ssl_handshake_timeout=_HANDSHAKE,
+                ssl_shutdown_timeout=_GOODBYE,
+            )
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
+        raise UserError(f"{who} cannot listen on {where}: {reason}. {advice}") from error
+    bound = server.sockets[0].getsockname()
+    return server, f"{'http' if context is None else 'https'}://{address.join(bound[0], bound[1])}"

@@ -51,6 +51,8 @@ def run(main: Callable[[Stop], Awaitable[None]]) -> int:
         await main(stop)
 
     try:
+        # A daemon has a connection for every peer, and the usual limit is 1024.
+        allow_many_files()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(supervised())
     except UserError as error:
@@ -74,6 +76,23 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+
+
+def allow_many_files(wanted: int = 65536) -> int | None:
+    """Raises the limit of open files, connections among them, towards `wanted`, and gives it. None: there is none."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+            return most
+        except (OSError, ValueError) as error:
+            log.debug("the limit of open files stays at %d: %s", soft, error)
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

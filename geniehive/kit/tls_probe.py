@@ -9,12 +9,14 @@ import socket
 import ssl
 from typing import Any, cast
 
+OURS_EXPIRED = "it says that our certificate has expired; is the clock of one of the machines wrong?"
+REFUSES = "it does not accept our certificate"
 _ALERTS = {
-    "CERTIFICATE_EXPIRED": "it says that our certificate has expired; is the clock of one of the machines wrong?",
+    "CERTIFICATE_EXPIRED": OURS_EXPIRED,
     "CERTIFICATE_REQUIRED": "it asks for a certificate, and we have none",
     "UNKNOWN_CA": "it does not know the CA of our certificate: we belong to another cluster",
-    "CERTIFICATE_UNKNOWN": "it does not accept our certificate",
-    "BAD_CERTIFICATE": "it does not accept our certificate",
+    "CERTIFICATE_UNKNOWN": REFUSES,
+    "BAD_CERTIFICATE": REFUSES,
     "CERTIFICATE_REVOKED": "it says that our certificate was revoked",
     "UNSUPPORTED_CERTIFICATE": "it does not accept our kind of certificate",
 }
@@ -48,10 +50,13 @@ async def why_not(host: str, port: int, context: ssl.SSLContext, name: str, time
 
     context: with the CA to believe and our own certificate. name: that the server's certificate must have.
     """
-    return await asyncio.to_thread(_try, host, port, context, name, timeout)
+    return await asyncio.to_thread(look, host, port, context, name, timeout)
 
 
-def _try(host: str, port: int, context: ssl.SSLContext, name: str, timeout: float) -> str | None:
+def look(host: str, port: int, context: ssl.SSLContext, name: str, timeout: float) -> str | None:
+    """As `why_not`, for synchronous callers."""
+    # gRPC closes a connection that does not offer it, as it does one whose certificate it refuses.
+    context.set_alpn_protocols(["h2"])
     try:
         plain = socket.create_connection((host, port), timeout)
         with plain, context.wrap_socket(plain, server_hostname=name) as tls:
@@ -59,7 +64,7 @@ def _try(host: str, port: int, context: ssl.SSLContext, name: str, timeout: floa
             tls.settimeout(min(timeout, 1.0))
             try:
                 if not tls.recv(1):
-                    return "it does not accept our certificate"
+                    return REFUSES
             except TimeoutError:
                 pass
         return None

@@ -2,5 +2,8 @@
 
 names        how hosts, services and resources are named
 operations   what a client can ask for, and at which paths
+identity     what certificates say of their holders
+join_token   what a machine needs to join, in one word
+renewal      when to ask for a certificate
 model        the nouns: host, service, asset, way, relay, route, endpoint, upstream, key, load
 """

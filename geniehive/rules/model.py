@@ -250,6 +250,13 @@ class MachineLoad(Value, frozen=True, kw_only=True):
     gpus: tuple[GpuLoad, ...] = ()
 
 
+class Load(Value, frozen=True, kw_only=True):
+    """Figures of a machine and its services. Whole: what is not in it is not known."""
+
+    machine: MachineLoad | None = None
+    services: tuple[ServiceLoad, ...] = ()
+
+
 class TierEndpoint(Value, frozen=True, kw_only=True):
     """`endpoint` is a resource name, "endpoint/..."."""
 

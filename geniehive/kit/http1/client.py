@@ -5,11 +5,12 @@ import os
 import socket
 import ssl
 from collections import deque
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Callable, Mapping, Sequence
 from math import inf
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
+from geniehive.kit import tls_probe
 from geniehive.kit.http1.connection import Connection
 from geniehive.kit.http1.errors import ConnectFailed, ConnectionLost, ConnectTimeout, HttpError, TotalTimeout
 from geniehive.kit.http1.head import CHUNKED, Header, HeaderLines, encode_head, length_framing
@@ -18,6 +19,9 @@ from geniehive.kit.http1.origin import Origin
 from geniehive.kit.http1.response import Response
 from geniehive.kit.http1.upload import send_stream
 
+# Says why the holder of a certificate (as `ssl.SSLSocket.getpeercert` gives it) is not to be spoken to; None: it is.
+Admit = Callable[[Mapping[str, Any]], str | None]
+
 _BODY_EXPECTED = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -25,15 +29,21 @@ class Client:
     """Asks upstreams over kept connections. To be made inside the running loop that will use it.
 
     ssl_context: for https origins; without one the system's trust with verification, loaded when first needed.
+    admit: asked once per TLS connection, beyond what the context verifies.
     max_idle_per_origin: connections kept for later; there is no limit on those in use.
     idle_ttl: seconds after which an unused connection is closed.
     """
 
     def __init__(
-        self, ssl_context: ssl.SSLContext | None = None, max_idle_per_origin: int = 64, idle_ttl: float = 30.0
+        self,
+        ssl_context: ssl.SSLContext | None = None,
+        max_idle_per_origin: int = 64,
+        idle_ttl: float = 30.0,
+        admit: Admit | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._ssl_context = ssl_context
+        self._admit = admit
         self._max_idle = max_idle_per_origin
         self._idle_ttl = idle_ttl
         self._idle: dict[Origin, deque[Connection]] = {}
@@ -93,6 +103,17 @@ class Client:
         """Connections that stand, idle or in use."""
         return len(self._open)
 
+    def recheck(self) -> None:
+        """Closes the connections, idle and in use, that `admit` no longer admits; their answers fail."""
+        for connection in tuple(self._open):
+            if (why := self._refused(connection)) is not None:
+                connection.distrust(why)
+
+    def _refused(self, connection: Connection) -> str | None:
+        if self._admit is None or (certificate := connection.peer_certificate) is None:
+            return None
+        return self._admit(certificate)
+
     async def close(self) -> None:
         """Closes all connections; answers under way fail. Returns when all sockets are closed. Idempotent."""
         self._closed = True
@@ -151,11 +172,13 @@ class Client:
         at = min(limit, total_at)
         try:
             async with asyncio.timeout_at(None if at == inf else at) as scope:
-                await self._loop.create_connection(lambda: connection, origin.host, origin.port, ssl=tls)
+                await self._loop.create_connection(
+                    lambda: connection, origin.host, origin.port, ssl=tls, server_hostname=origin.tls_name
+                )
         except (OSError, UnicodeError) as problem:
             connection.abort()
             if not (isinstance(problem, TimeoutError) and scope.expired()):
-                raise ConnectFailed(f"{origin} can't be reached: {_reason(problem)}", sent=False) from problem
+                raise ConnectFailed(f"{origin} can't be reached: {_reason(origin, problem)}", sent=False) from problem
             if total_at < limit:
                 raise TotalTimeout(f"{origin} did not finish within {timeouts.total:g} s", sent=False) from None
             raise ConnectTimeout(f"{origin} took no connection within {timeouts.connect:g} s", sent=False) from None
@@ -166,6 +189,9 @@ class Client:
             connection.abort()
             reason = "the client is closed" if self._closed else "it closed the connection at once"
             raise ConnectFailed(f"{origin} can't be reached: {reason}", sent=False)
+        if tls is not None and (why := self._refused(connection)) is not None:
+            connection.abort()
+            raise ConnectFailed(f"{origin} is not spoken to: {why}", sent=False)
         self._open.add(connection)
         return connection
 
@@ -203,11 +229,12 @@ class Client:
                 self._all_closed.set_result(None)
 
 
-def _reason(problem: Exception) -> str:
-    if isinstance(problem, ssl.SSLCertVerificationError):
+def _reason(origin: Origin, problem: Exception) -> str:
+    if isinstance(problem, ssl.SSLCertVerificationError) and origin.tls_name is None:
+        # By the system's trust, or one like it; a server with a name of its own is known by its own CA.
         return f"its certificate is not trusted ({problem.verify_message})"
     if isinstance(problem, ssl.SSLError):
-        return f"TLS failed ({problem.reason or problem})"
+        return tls_probe.words(problem)
     if isinstance(problem, socket.gaierror) and problem.strerror:
         return problem.strerror
     if isinstance(problem, OSError) and problem.errno:

@@ -7,13 +7,17 @@ a stream of tokens costs no timer at all.
 """
 
 import asyncio
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import inf
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
+from geniehive.kit import tls_probe
 from geniehive.kit.http1.errors import (
+    ConnectFailed,
     ConnectionLost,
     FirstByteTimeout,
     HttpError,
@@ -33,10 +37,10 @@ class Connection(asyncio.Protocol):
     """Made by the client, handed to `create_connection`. `forget` is called once it can't be used any more."""
 
     __slots__ = (
-        "_deadline", "_drained", "_forget", "_head_bytes", "_head_only", "_loop", "_out_of_time", "_parser", "_parts",
-        "_paused", "_quiet_bytes", "_size", "_timeouts", "_timer", "_timer_at", "_total_at", "_transport",
-        "_waiter", "_wake_at", "_writing_paused", "answered", "complete", "error", "head_done", "headers", "keep",
-        "origin", "resting", "status",
+        "_deadline", "_drained", "_forget", "_head_bytes", "_head_only", "_idle_words", "_loop", "_out_of_time",
+        "_parser", "_parts", "_paused", "_quiet_bytes", "_size", "_timeouts", "_timer", "_timer_at", "_total_at",
+        "_transport", "_used", "_waiter", "_wake_at", "_writing_paused", "answered", "complete", "error", "head_done",
+        "headers", "keep", "origin", "resting", "status",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop, forget: Callable[["Connection"], None]) -> None:
@@ -63,7 +67,9 @@ class Connection(asyncio.Protocol):
         self._waiter: asyncio.Future[None] | None = None
         self._drained: asyncio.Future[None] | None = None
         self._wake_at = 0
+        self._used = False  # an answer came whole
         self._timeouts = DEFAULT_TIMEOUTS
+        self._idle_words = ""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._deadline = inf
@@ -82,6 +88,11 @@ class Connection(asyncio.Protocol):
         """Has the socket been closed, or was there never one?"""
         return self._transport is None
 
+    @property
+    def peer_certificate(self) -> Mapping[str, Any] | None:
+        """As `ssl.SSLSocket.getpeercert` gives it; None without TLS, or without a connection."""
+        return None if self._transport is None else self._transport.get_extra_info("peercert")
+
     def send(self, head: bytes, body: bytes | None, head_only: bool, timeouts: Timeouts, total_at: float) -> None:
         """Starts an answer. `head_only`: an answer to HEAD, which has no body whatever it says.
 
@@ -96,6 +107,7 @@ class Connection(asyncio.Protocol):
         self._head_only = head_only
         self._head_bytes = self._quiet_bytes = 0
         self._timeouts = timeouts
+        self._idle_words = ""
         self._total_at = total_at
         self._deadline = inf
         if total_at < self._timer_at:
@@ -121,13 +133,17 @@ class Connection(asyncio.Protocol):
             return False
         self._drop_body()
         self._total_at = inf
-        self.resting = True
+        self.resting = self._used = True
         self._limit(seconds)
         return True
 
     def abort(self) -> None:
         """Closes the socket at once, without waiting for anything; idempotent."""
         self.fail(self._lost_error("was aborted"))
+
+    def distrust(self, why: str) -> None:
+        """Closes the socket at once: the server is no longer to be spoken to."""
+        self.fail(self._lost_error(f"was left ({why})"))
 
     def fail(self, error: BaseException) -> None:
         """Ends the answer under way with `error` and closes the socket."""
@@ -159,6 +175,15 @@ class Connection(asyncio.Protocol):
         self._wake_at = size
         self._waiter = self._loop.create_future()
         await self._waiter
+
+    def limit_silence(self, seconds: float, since: str) -> None:
+        """Of the answer under way: a nearer limit for silence than it was asked with, and since when, for people."""
+        idle = self._timeouts.idle
+        if not self.complete and (idle is None or seconds < idle):
+            self._timeouts = replace(self._timeouts, idle=seconds)
+            self._idle_words = f" {since}"
+            if self.head_done and self._waiter is not None:
+                self._limit_idle()
 
     async def wait_drained(self) -> None:
         """Until the server has taken most of what was written; returns also when the connection is gone."""
@@ -332,9 +357,29 @@ class Connection(asyncio.Protocol):
             if self.head_done and exc is None and ends_with_connection(self.headers):
                 self.complete = True
             else:
-                self.error = self._lost_error(f"closed the connection{f' ({exc})' if exc else ''}")
+                self.error = self._ended_error(exc)
         self.keep = False
         self._gone()
+
+    def _ended_error(self, exc: Exception | None) -> HttpError:
+        said = tls_probe.words(exc) if isinstance(exc, ssl.SSLError) else str(exc or "")
+        if not self._used and not self.answered:
+            # In TLS 1.3 a server judges our certificate when the handshake is over for us; it has read nothing else.
+            if isinstance(exc, ssl.SSLError):
+                return ConnectFailed(f"{self.origin} can't be reached: {said}", sent=False)
+            if self._was_not_admitted():
+                return ConnectFailed(f"{self.origin} did not let us in; does it accept our certificate?", sent=False)
+        return self._lost_error(f"closed the connection{f' ({said})' if said else ''}")
+
+    def _was_not_admitted(self) -> bool:
+        """Whether a server that gives out session tickets, as ours do, ended before it gave one."""
+        if self.origin.tls_name is None or self._transport is None:
+            return False
+        tls = self._transport.get_extra_info("ssl_object")
+        if tls is None or tls.version() != "TLSv1.3":
+            return False
+        session = tls.session
+        return session is None or not session.has_ticket
 
     def _lost_error(self, what: str) -> HttpError:
         if self.head_done:
@@ -399,6 +444,9 @@ class Connection(asyncio.Protocol):
                 FirstByteTimeout(f"{self.origin} did not answer within {self._timeouts.first_byte:g} s", sent=True)
             )
         elif self._drained is not None:
-            self.fail(IdleTimeout(f"{self.origin} took nothing for {self._timeouts.idle:g} s", sent=True))
+            self.fail(IdleTimeout(f"{self.origin} took nothing for {self._idle()}", sent=True))
         else:
-            self.fail(IdleTimeout(f"{self.origin} sent nothing for {self._timeouts.idle:g} s", sent=True))
+            self.fail(IdleTimeout(f"{self.origin} sent nothing for {self._idle()}", sent=True))
+
+    def _idle(self) -> str:
+        return f"{self._timeouts.idle:g} s{self._idle_words}"

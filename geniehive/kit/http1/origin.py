@@ -1,4 +1,4 @@
-"""Where to connect: scheme, host and port."""
+"""Where to connect: scheme, host and port, and whom to expect there."""
 
 import ipaddress
 import re
@@ -11,11 +11,15 @@ _PATH = re.compile(r"[\x21\x24-\x3e\x40-\x7e]*")  # visible ASCII without the qu
 
 
 class Origin(NamedTuple):
-    """scheme is "http" or "https"; host is lower case and has no brackets; port is always set."""
+    """scheme is "http" or "https"; host is lower case and has no brackets; port is always set.
+
+    tls_name: that the server's certificate must have, if that is not `host`.
+    """
 
     scheme: str
     host: str
     port: int
+    tls_name: str | None = None
 
     @classmethod
     def parse(cls, url: str) -> Self:

@@ -86,6 +86,11 @@ class Response:
         self.release()
         return data if len(parts) == 1 else b"".join(parts)
 
+    def limit_silence(self, seconds: float, since: str) -> None:
+        """From now on the server may be silent for so long at most; `since` says why, in the error's words."""
+        if self._connection is not None:
+            self._connection.limit_silence(seconds, since)
+
     def release(self) -> None:
         """Gives the connection back if the answer is complete and it may be kept, else closes it; idempotent."""
         connection, self._connection = self._connection, None

@@ -49,7 +49,7 @@ def test_refused(url: str) -> None:
 
 
 def test_parse_takes_no_path() -> None:
-    assert Origin.parse("http://[::1]:8080/") == ("http", "::1", 8080)
+    assert Origin.parse("http://[::1]:8080/") == Origin("http", "::1", 8080)
     with pytest.raises(ValueError, match="path"):
         Origin.parse("http://box/v1")
 

@@ -123,3 +123,19 @@ async def test_stop_keeps_its_first_cause() -> None:
     stop.ask("second")
     await waiting
     assert (stop.asked, stop.cause) == (True, "first")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no such limit")
+async def test_as_many_files_as_the_system_allows(root: Path) -> None:
+    code = (
+        "import resource\n"
+        "from geniehive.kit import lifecycle\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))\n"
+        "print(lifecycle.allow_many_files(200), lifecycle.allow_many_files(50), lifecycle.allow_many_files(1000))\n"
+        "print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=root, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert out.decode().split("\n")[:2] == ["200 200 300", "(300, 300)"], err

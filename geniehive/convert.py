@@ -6,6 +6,7 @@ does not know become the zero value, or are left out of lists.
 
 from collections.abc import Iterable
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -16,6 +17,9 @@ from geniehive.rules.operations import Ability, Operation
 from geniehive.v1 import credential_pb2, load_pb2, node_service_pb2, registry_pb2, routing_pb2
 
 E = TypeVar("E", bound=IntEnum)
+
+# A larger one is not remembered.
+_USUAL_ASSET_BYTES = 1024
 
 
 def _set(message: Message, **values: Any) -> None:
@@ -170,6 +174,14 @@ def asset_to_proto(a: m.Asset) -> registry_pb2.Asset:
 
 
 def asset_from_proto(p: registry_pb2.Asset) -> m.Asset:
+    serialized = p.SerializeToString()
+    return _asset(serialized) if len(serialized) <= _USUAL_ASSET_BYTES else _asset.__wrapped__(serialized)
+
+
+# Of a thousand machines many have the same models, which need be neither made nor kept a thousand times.
+@lru_cache(maxsize=4096)
+def _asset(serialized: bytes) -> m.Asset:
+    p = registry_pb2.Asset.FromString(serialized)
     return m.Asset(
         asset_id=p.asset_id,
         upstream_name=p.upstream_name,
@@ -327,6 +339,20 @@ def machine_load_from_proto(p: load_pb2.MachineLoad) -> m.MachineLoad:
         host_id=p.host_id,
         gpus=tuple(m.GpuLoad(index=g.index, **_figures_from(g, _GPU_FIGURES)) for g in p.gpus),
         **_figures_from(p, _MACHINE_FIGURES),
+    )
+
+
+def load_to_proto(load: m.Load) -> node_service_pb2.Load:
+    message = node_service_pb2.Load(services=map(service_load_to_proto, load.services))
+    if load.machine is not None:
+        message.machine.CopyFrom(machine_load_to_proto(load.machine))
+    return message
+
+
+def load_from_proto(p: node_service_pb2.Load) -> m.Load:
+    return m.Load(
+        machine=machine_load_from_proto(p.machine) if p.HasField("machine") else None,
+        services=tuple(map(service_load_from_proto, p.services)),
     )
 
 

@@ -5,6 +5,8 @@ settings   what can be set
 app        builds everything, alone; starts and stops in order
 rpc/       the gRPC services: who may call, messages to events, effects to messages
 store/     the database: tables, migrations, reads and writes
+authority  the cluster's CA in files, and control's own certificate
+joining    join tokens, and the certificates that they give
 hub        the one owner of the core: feeds it, runs its timers, carries out its effects
 ports      what the hub needs from outside
 core/      every rule, pure: (state, event, now) -> effects

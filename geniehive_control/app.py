@@ -1,6 +1,7 @@
 """Builds control, starts it, and stops it in order. Nothing else builds collaborators or reads settings."""
 
 import asyncio
+import ipaddress
 import logging
 import os
 import secrets
@@ -13,14 +14,18 @@ from geniehive.kit.clock import SystemClock
 from geniehive.kit.errors import UserError
 from geniehive.rules import names
 from geniehive.rules.model import ClientKey, Scope
+from geniehive_control.authority import CertificateIssuer, Files, OwnCertificate, open_authority
 from geniehive_control.core.events import Now
 from geniehive_control.core.registry import Pace, Registry
 from geniehive_control.hub import Hub
-from geniehive_control.ports import StoreUnavailable
+from geniehive_control.joining import Joining
+from geniehive_control.ports import Store, StoreUnavailable
+from geniehive_control.prober import Prober
 from geniehive_control.rpc.auth import Authenticator, Required, digest
 from geniehive_control.rpc.node_service import Intervals
 from geniehive_control.rpc.server import Server, check_free
-from geniehive_control.settings import AuthSettings, ControlSettings, KeySettings
+from geniehive_control.rpc.server import Tls as Listeners
+from geniehive_control.settings import AuthSettings, ControlSettings, KeySettings, TlsSettings
 from geniehive_control.store.database import open_database
 
 log = logging.getLogger(__name__)
@@ -29,8 +34,8 @@ log = logging.getLogger(__name__)
 async def serve(settings: ControlSettings, stop: lifecycle.Stop) -> None:
     """Until it is told to stop. UserError if it can't start."""
     intervals = _intervals(settings)
-    configured, required = _keys(settings.auth, settings.listen, settings.state_folder)
-    check_free(settings.listen)
+    configured, required = _keys(settings.auth, settings.state_folder)
+    _check_listeners(settings, required)
     database = await open_database(settings.database_url, settings.state_folder)
     try:
         try:
@@ -40,12 +45,22 @@ async def serve(settings: ControlSettings, stop: lifecycle.Stop) -> None:
         clock = SystemClock()
         control_id = f"{names.to_id(machine.host_name(), 'control')}-{secrets.token_hex(3)}"
         pace = Pace(lease_ttl=settings.lease_ttl, restart_grace=settings.restart_grace)
-        hub = Hub(Registry(stored, _now(clock), pace, configured), database, clock)
-        server = Server(hub, Authenticator(required, hub.registry.keys, clock.wall), intervals, control_id)
+        with_tls = settings.tls.listen is not None
+        hub = Hub(Registry(stored, _now(clock), pace, configured, tls=with_tls), database, clock)
+        registry = hub.registry
+        authenticator = Authenticator(required, registry.keys, clock.wall, registry.trust, registry.cluster_id)
+        joining, listeners = _tls(settings, hub, database, clock)
+        server = Server(hub, authenticator, intervals, control_id, joining=joining)
         hub.start()
-        where = await server.start(settings.listen)
-        log.info("control %s of cluster %s listens on %s", control_id, stored.cluster_id, where)
-        notices.send("ready", daemon="control", address=where)
+        if settings.probe:
+            hub.tasks.start(Prober(hub).run(), "prober")
+        where = await server.start(settings.listen, listeners)
+        log.info("control %s of cluster %s listens on %s", control_id, stored.cluster_id, where.plain)
+        told = {"address": where.plain}
+        if where.tls is not None and where.peers is not None:
+            log.info("other machines join and ask at %s, and are served at %s", where.tls, where.peers)
+            told |= {"tls_address": where.tls, "peers_address": where.peers}
+        notices.send("ready", daemon="control", **told)
         lifecycle.settle()
         failed = await _until_stopped(stop, hub)
         log.info("control stops: %s", stop.cause or "a part of it failed")
@@ -71,6 +86,76 @@ async def _until_stopped(stop: lifecycle.Stop, hub: Hub) -> BaseException | None
     return hub.tasks.failed.result() if hub.tasks.failed.done() else None
 
 
+def _check_listeners(settings: ControlSettings, required: Required) -> None:
+    """UserError if one of the addresses is not allowed, or not free."""
+    host, _ = address.split(settings.listen)
+    if not address.is_loopback(host):
+        raise UserError(
+            f"listen={settings.listen} can be reached from other machines, and is plain text. Leave it on 127.0.0.1, "
+            "and set tls.listen, such as tls.listen=0.0.0.0:8804, for the others"
+        )
+    for who, on in (("people and tools", required.clients), ("nodes and gateways", required.nodes)):
+        if not on:
+            log.warning("authentication of %s is off: any program on this machine can do what they can", who)
+    check_free(settings.listen)
+    tls = settings.tls
+    if tls.listen is None:
+        return
+    if not (required.clients and required.nodes):
+        raise UserError(
+            f"authentication is off (auth in the settings), and tls.listen={tls.listen} is for other machines. "
+            "Leave tls.listen out, or give keys"
+        )
+    if (tls.ca_cert is None) != (tls.ca_key is None):
+        raise UserError("tls.ca_cert and tls.ca_key belong together: give both, or neither")
+    for entry in tls.advertise or ():
+        _with_port(entry, 1)
+    host, port = address.split(tls.listen)
+    if port and port == tls.peers_port:
+        raise UserError(f"tls.listen and tls.peers_port are both {port}: choose another tls.peers_port")
+    check_free(tls.listen, "tls.listen=HOST:PORT")
+    check_free(address.join(host, tls.peers_port), "tls.peers_port=PORT")
+
+
+def _tls(
+    settings: ControlSettings, hub: Hub, store: Store, clock: SystemClock
+) -> tuple[Joining | None, Listeners | None]:
+    """What control needs for other machines. UserError if its CA can't be used."""
+    tls = settings.tls
+    if tls.listen is None:
+        return None, None
+    own = None if tls.ca_cert is None or tls.ca_key is None else Files(Path(tls.ca_cert), Path(tls.ca_key))
+    authority = open_authority(settings.state_folder, own, hub.registry.cluster_id, clock.wall())
+    seconds = tls.certificate_days * 86400
+    certificate = OwnCertificate(authority, clock, seconds)
+    hub.tasks.start(certificate.keep(), "own certificate")
+    joining = Joining(hub, store, CertificateIssuer(authority), seconds, lambda port: advertised(tls, port))
+    return joining, Listeners(tls.listen, tls.peers_port, lambda: certificate.pair, authority.bundle)
+
+
+def advertised(tls: TlsSettings, port: int) -> list[str]:
+    """Where other machines reach control, which listens on this port; the likeliest first."""
+    if tls.advertise is not None:
+        return [_with_port(entry, port) for entry in tls.advertise]
+    host, _ = address.split(tls.listen or "")
+    return [address.join(found, port) for found in (machine.addresses() if _is_any(host) else [host])]
+
+
+def _with_port(entry: str, port: int) -> str:
+    """UserError if this is no address, with or without a port of its own."""
+    whole = entry.startswith("[") and entry.endswith("]")
+    host, found = address.split(f"{entry}:{port}" if whole else entry, port)
+    return address.join(host, found)
+
+
+def _is_any(host: str) -> bool:
+    """Whether this stands for all addresses of the machine."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
 def _intervals(settings: ControlSettings) -> Intervals:
     heartbeat = settings.heartbeat_interval or settings.lease_ttl / 3
     if heartbeat >= settings.lease_ttl:
@@ -81,7 +166,7 @@ def _intervals(settings: ControlSettings) -> Intervals:
     return Intervals(lease_ttl=settings.lease_ttl, heartbeat=heartbeat, load=settings.load_interval)
 
 
-def _keys(auth: AuthSettings, listen: str, folder: Path) -> tuple[list[ClientKey], Required]:
+def _keys(auth: AuthSettings, folder: Path) -> tuple[list[ClientKey], Required]:
     """The keys of the configuration, and what callers must prove. UserError says what is wrong with them."""
     if auth.client_keys is None:
         configured = [
@@ -105,17 +190,6 @@ def _keys(auth: AuthSettings, listen: str, folder: Path) -> tuple[list[ClientKey
         nodes=auth.require and auth.node_keys != [],
         node_keys=tuple(map(digest, node_keys)),
     )
-    host, _ = address.split(listen)
-    if not address.is_loopback(host):
-        if not (required.clients and required.nodes):
-            raise UserError(
-                f"authentication is off (auth in the settings), and {listen} can be reached from other machines. "
-                "Listen on 127.0.0.1, or give keys"
-            )
-        log.warning("listening on %s without TLS: keys can be read by whoever is in between", listen)
-    for who, on in (("people and tools", required.clients), ("nodes and gateways", required.nodes)):
-        if not on:
-            log.warning("authentication of %s is off: any program on this machine can do what they can", who)
     return configured, required
 
 

@@ -6,12 +6,13 @@ what an operator changes is written before it is answered. A database that fails
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from geniehive.kit.backoff import Backoff
 from geniehive.kit.clock import Clock
 from geniehive.kit.tasks import Tasks
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import ClientKey
 from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
@@ -90,7 +91,7 @@ class Hub:
         self._clock = clock
         self._backoff = backoff or Backoff(0.2, 5.0)
         self._sessions: dict[str, Mailbox[fx.Effect]] = {}
-        self._subscribers: dict[str, Mailbox[fx.Update]] = {}
+        self._subscribers: dict[str, Mailbox[fx.Effect]] = {}
         self._watches: set[Watch] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
@@ -114,12 +115,14 @@ class Hub:
         """Something happened."""
         for effect in self.registry.handle(event, self.now()):
             self._carry_out(effect)
-        self._set_timer()
+        # A sign of life can only put off what is due.
+        if type(event) not in e.SIGNS_OF_LIFE:
+            self._set_timer()
 
     # Streams.
 
     def open_session(self, event: e.SessionOpened) -> Mailbox[fx.Effect]:
-        """A node's stream: Welcome, AnswerInventory. Refusal if control is stopping."""
+        """A node's stream: Welcome, TellTrust, AnswerInventory, GiveCertificate. Refusal if control is stopping."""
         self._check_running()
         box = self._sessions[event.session_id] = Mailbox()
         self.feed(event)
@@ -130,8 +133,8 @@ class Hub:
         if self._sessions.pop(session_id, None) is not None and not self.stopping:
             self.feed(e.SessionClosed(session_id=session_id))
 
-    def subscribe(self, event: e.Subscribed) -> Mailbox[fx.Update]:
-        """A gateway's stream. Refusal if control is stopping."""
+    def subscribe(self, event: e.Subscribed) -> Mailbox[fx.Effect]:
+        """A gateway's stream: TellTrust, Update, GiveCertificate. Refusal if control is stopping."""
         self._check_running()
         box = self._subscribers[event.subscriber_id] = Mailbox()
         self.feed(event)
@@ -141,6 +144,11 @@ class Hub:
         self._left.set()
         if self._subscribers.pop(subscriber_id, None) is not None and not self.stopping:
             self.feed(e.Unsubscribed(subscriber_id=subscriber_id))
+
+    def give(self, certificate: fx.GiveCertificate) -> None:
+        """Answers a request on a stream of either kind; without effect if the stream has ended."""
+        for box in self._boxes(certificate.stream_id):
+            box.put("certificate", certificate)
 
     def open_watch(self, key_id: str | None, changes: bool = True) -> Watch:
         """A tool's stream. Refusal if control is stopping."""
@@ -182,19 +190,54 @@ class Hub:
 
         await self._complete(revoke())
 
-    async def forget_host(self, host_id: str, caller: str) -> None:
-        """Refusal: OBJECT_NOT_FOUND. StoreUnavailable: it is still known."""
-        audit = Audit(at=self.now().wall, caller=caller, action="forget host", target=host_id)
+    async def forget_host(self, host_id: str, caller: str, *, left: bool = False) -> None:
+        """left: it says so itself. Refusal: OBJECT_NOT_FOUND. StoreUnavailable: it is still known."""
+        action = "leave" if left else "forget host"
+        audit = Audit(at=self.now().wall, caller=caller, action=action, target=host_id)
 
         async def forget() -> None:
-            async with self._writing:
-                if self.registry.host(host_id) is None:
-                    raise Refusal(Why.OBJECT_NOT_FOUND, f"there is no host {host_id!r}", name=host_id)
-                await self._watched(self._store.forget_host(host_id, audit))
-                self._hosts_to_store.pop(host_id, None)
-                self.feed(e.HostForgotten(host_id=host_id))
+            joined = self.registry.trust.live(PeerKind.NODE, host_id, audit.at)
+            if self.registry.host(host_id) is None and not joined:
+                raise Refusal(Why.OBJECT_NOT_FOUND, f"there is no host {host_id!r}", name=host_id)
+            await self.stored(self._store.forget_host(host_id, audit))
+            self._hosts_to_store.pop(host_id, None)
+            self.feed(e.HostForgotten(host_id=host_id, left=left))
 
-        await self._complete(forget())
+        await self.change(forget)
+
+    async def revoke_peer(self, kind: PeerKind, peer_id: str, caller: str) -> None:
+        """Refusal: OBJECT_NOT_FOUND. StoreUnavailable: its certificates are still good."""
+        target = f"{kind.value} {peer_id}"
+        audit = Audit(at=self.now().wall, caller=caller, action="revoke certificates", target=target)
+
+        async def revoke() -> None:
+            if not self.registry.trust.live(kind, peer_id, audit.at):
+                text = f"{kind.value} {peer_id!r} has no certificate that could be revoked"
+                raise Refusal(Why.OBJECT_NOT_FOUND, text, name=peer_id)
+            await self.stored(self._store.revoke_peer(kind, peer_id, audit))
+            self.feed(e.PeerRevoked(kind=kind, peer_id=peer_id))
+
+        await self.change(revoke)
+
+    async def revoke_token(self, token_id: str, caller: str) -> None:
+        """Refusal: OBJECT_NOT_FOUND. StoreUnavailable: it can still be used."""
+        audit = Audit(at=self.now().wall, caller=caller, action="revoke join token", target=token_id)
+
+        async def revoke() -> None:
+            self.registry.tokens.get(token_id, audit.at)
+            await self.stored(self._store.revoke_token(token_id, audit))
+            self.feed(e.TokenRevoked(token_id=token_id))
+
+        await self.change(revoke)
+
+    async def change(self, steps: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Does `steps` while nothing else is written, and to their end even if the caller leaves."""
+
+        async def alone() -> T:
+            async with self._writing:
+                return await steps()
+
+        return await self._complete(alone())
 
     # The end.
 
@@ -246,6 +289,13 @@ class Hub:
             case fx.EndSession():
                 if (session := self._sessions.get(effect.session_id)) is not None:
                     session.end(effect.refusal)
+            case fx.TellTrust():
+                everybody = [*self._sessions.values(), *self._subscribers.values()]
+                for box in everybody if effect.stream_id is None else self._boxes(effect.stream_id):
+                    box.put("trust", effect)
+            case fx.EndSubscriber():
+                if (subscriber := self._subscribers.get(effect.subscriber_id)) is not None:
+                    subscriber.end(effect.refusal)
             case fx.Update():
                 if (subscriber := self._subscribers.get(effect.subscriber_id)) is not None:
                     subscriber.put("update", effect)
@@ -264,6 +314,10 @@ class Hub:
                 self._to_store.set()
             case fx.Note():
                 log.log(logging.WARNING if effect.grave else logging.INFO, "%s", effect.text)
+
+    def _boxes(self, stream_id: str) -> list[Mailbox[fx.Effect]]:
+        found = (self._sessions.get(stream_id), self._subscribers.get(stream_id))
+        return [box for box in found if box is not None]
 
     def _set_timer(self) -> None:
         due = self.registry.deadline
@@ -303,7 +357,7 @@ class Hub:
             batch = list(self._hosts_to_store)[:BATCH]
             kept = {host_id: self.registry.to_store(host_id) for host_id in batch}
             if hosts := [item[0] for item in kept.values() if item is not None]:
-                await self._watched(self._store.put_hosts(hosts))
+                await self.stored(self._store.put_hosts(hosts))
             for host_id, item in kept.items():
                 # Changed meanwhile: it is asked for again.
                 newer = self.registry.to_store(host_id)
@@ -313,7 +367,7 @@ class Hub:
                     self.feed(e.HostStored(host_id=host_id, change=item[1]))
             seen = dict(list(self._seen_to_store.items())[: 5 * BATCH])
             if seen:
-                await self._watched(self._store.put_seen(seen))
+                await self.stored(self._store.put_seen(seen))
                 for host_id, at in seen.items():
                     if self._seen_to_store.get(host_id) == at:
                         del self._seen_to_store[host_id]
@@ -321,12 +375,12 @@ class Hub:
     async def _write(self, step: Coroutine[Any, Any, T]) -> T:
         try:
             async with self._writing:
-                return await self._watched(step)
+                return await self.stored(step)
         finally:
             step.close()
 
-    async def _watched(self, step: Coroutine[Any, Any, T]) -> T:
-        """Runs one step of the store, and tells the core how that went."""
+    async def stored(self, step: Coroutine[Any, Any, T]) -> T:
+        """Runs one step of the store, within `change`, and tells the core how that went."""
         try:
             result = await step
         except StoreUnavailable as error:

@@ -5,8 +5,10 @@ from typing import Protocol
 
 import msgspec
 
+from geniehive.kit.tls import Issued, PublicKey
+from geniehive.rules.identity import Peer, PeerKind
 from geniehive.rules.model import ClientKey
-from geniehive_control.core.records import Stored, StoredHost
+from geniehive_control.core.records import Stored, StoredCertificate, StoredHost, StoredToken
 
 
 class StoreUnavailable(Exception):
@@ -33,11 +35,44 @@ class Store(Protocol):
     async def put_seen(self, seen: Mapping[str, float]) -> None:
         """When hosts were last heard of: host_id to seconds since the epoch."""
 
-    async def forget_host(self, host_id: str, audit: Audit) -> None: ...
+    async def forget_host(self, host_id: str, audit: Audit) -> None:
+        """Its node's certificates are revoked too."""
 
     async def add_key(self, key: ClientKey, created: float, audit: Audit) -> None: ...
 
     async def revoke_key(self, key_id: str, audit: Audit) -> None: ...
 
+    async def add_certificates(
+        self, added: Sequence[StoredCertificate], audit: Audit, token_id: str | None = None
+    ) -> bool:
+        """token_id: the token that is used up by one for that; older certificates of the same peers are then revoked.
+
+        False: the token can't be used any more, and nothing was stored.
+        """
+
+    async def revoke_peer(self, kind: PeerKind, peer_id: str, audit: Audit) -> None: ...
+
+    async def add_token(self, token: StoredToken, audit: Audit) -> None: ...
+
+    async def revoke_token(self, token_id: str, audit: Audit) -> None: ...
+
     async def ping(self) -> None:
         """Whether it takes writes; nothing that `load` gives is changed."""
+
+
+class Issuer(Protocol):
+    """The cluster's CA."""
+
+    @property
+    def bundle(self) -> bytes:
+        """Whom to believe, in PEM."""
+
+    @property
+    def sha256(self) -> bytes:
+        """Of the CA's certificate, as join tokens have it."""
+
+    def read(self, csr: str) -> PublicKey:
+        """The key of a request. ValueError, in words, if it is none."""
+
+    def issue(self, key: PublicKey, peer: Peer, now: float, seconds: float) -> Issued:
+        """now: seconds since the epoch."""

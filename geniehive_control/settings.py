@@ -36,14 +36,25 @@ class AuthSettings(Settings, frozen=True, kw_only=True):
     node_keys: list[KeySettings] | None = None
 
 
+class TlsSettings(Settings, frozen=True, kw_only=True):
+    listen: str | None = None
+    peers_port: Annotated[int, Meta(ge=0, le=65535)] = 8805
+    advertise: Annotated[list[str], Meta(min_length=1)] | None = None
+    ca_cert: str | None = None
+    ca_key: str | None = None
+    certificate_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
+
+
 class ControlSettings(DaemonSettings, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8801"
+    tls: TlsSettings = TlsSettings()
     database_url: str | None = None
     auth: AuthSettings = AuthSettings()
     lease_ttl: Annotated[float, Meta(ge=0.2)] = 2.5
     heartbeat_interval: Seconds | None = None
     load_interval: Seconds = 1.0
     restart_grace: Annotated[float, Meta(ge=0)] = 30.0
+    probe: bool = True
     stop_grace: Seconds = 5.0
 
     def __repr__(self) -> str:

@@ -38,6 +38,27 @@ class EndSession(Effect, frozen=True, kw_only=True):
     refusal: Refusal
 
 
+class EndSubscriber(Effect, frozen=True, kw_only=True):
+    subscriber_id: str
+    refusal: Refusal
+
+
+class TellTrust(Effect, frozen=True, kw_only=True):
+    """Whom to believe no more: serials. To this stream; None: to every node and gateway."""
+
+    stream_id: str | None = None
+    revoked: tuple[str, ...] = ()
+
+
+class GiveCertificate(Effect, frozen=True, kw_only=True):
+    """The answer to a request on this stream; it is stored. chain: PEM. renew_after: in seconds."""
+
+    stream_id: str
+    chain: bytes
+    renew_after: float
+    expires: float
+
+
 class EndCallers(Effect, frozen=True, kw_only=True):
     """Streams that were opened with this key must end."""
 

@@ -1,10 +1,15 @@
 """What can happen. Each is handed to `Registry.handle` with the time at which it did."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
 
-from geniehive.rules.model import ClientKey, Inventory, MachineLoad, ServiceLoad
+from geniehive.rules.identity import PeerKind
+from geniehive.rules.model import ClientKey, Inventory, Load
+from geniehive_control.core.reach import Place
+from geniehive_control.core.records import StoredCertificate, StoredToken
+from geniehive_control.core.trust import Certified
 
 
 class Now(NamedTuple):
@@ -26,6 +31,8 @@ class SessionOpened(Event, frozen=True, kw_only=True):
     machine_id: str | None = None
     instance_id: str = ""
     agent_version: str = ""
+    # None: it proved itself by a node key.
+    certificate: Certified | None = None
 
 
 class InventorySent(Event, frozen=True, kw_only=True):
@@ -41,9 +48,14 @@ class Heartbeat(Event, frozen=True, kw_only=True):
 
 
 class LoadSent(Event, frozen=True, kw_only=True):
+    """`read` gives what was sent. It is called when somebody asks, which for most of what comes is never."""
+
     session_id: str
-    machine: MachineLoad | None = None
-    services: tuple[ServiceLoad, ...] = ()
+    read: Callable[[], Load] = Load
+
+
+# These come by the thousand a second, and nothing follows from them.
+SIGNS_OF_LIFE = frozenset({Heartbeat, LoadSent})
 
 
 class SessionClosed(Event, frozen=True, kw_only=True):
@@ -60,9 +72,10 @@ class HostStored(Event, frozen=True, kw_only=True):
 
 
 class HostForgotten(Event, frozen=True, kw_only=True):
-    """An operator forgot it; it is gone from the database."""
+    """An operator forgot it, or it left; it is gone from the database."""
 
     host_id: str
+    left: bool = False
 
 
 class KeyCreated(Event, frozen=True, kw_only=True):
@@ -78,6 +91,38 @@ class KeyRevoked(Event, frozen=True, kw_only=True):
     key_id: str
 
 
+class TokenCreated(Event, frozen=True, kw_only=True):
+    """It is in the database."""
+
+    token: StoredToken
+
+
+class TokenRevoked(Event, frozen=True, kw_only=True):
+    """It is so in the database."""
+
+    token_id: str
+
+
+class Enrolled(Event, frozen=True, kw_only=True):
+    """A machine joined: in the database the token has one use less, and these certificates replace older ones."""
+
+    token_id: str
+    certificates: tuple[StoredCertificate, ...]
+
+
+class CertificateIssued(Event, frozen=True, kw_only=True):
+    """To who has an open stream. It is in the database."""
+
+    certificate: StoredCertificate
+
+
+class PeerRevoked(Event, frozen=True, kw_only=True):
+    """All certificates of this peer are revoked in the database."""
+
+    kind: PeerKind
+    peer_id: str
+
+
 class Subscribed(Event, frozen=True, kw_only=True):
     """A gateway's stream. `held`: name to version of every resource that it holds."""
 
@@ -87,6 +132,8 @@ class Subscribed(Event, frozen=True, kw_only=True):
     gateway_version: str = ""
     base_url: str = ""
     held: dict[str, str] = {}
+    # None: it proved itself by a node key.
+    certificate: Certified | None = None
 
 
 class Acknowledged(Event, frozen=True, kw_only=True):
@@ -105,6 +152,13 @@ class StoreFailed(Event, frozen=True, kw_only=True):
     """The database takes no writes, for this reason; None: it does again."""
 
     message: str | None
+
+
+class Probed(Event, frozen=True, kw_only=True):
+    """Control connected to an address of a host; `failure`: why that did not come about, None if it did."""
+
+    place: Place
+    failure: str | None = None
 
 
 class Tick(Event, frozen=True, kw_only=True):

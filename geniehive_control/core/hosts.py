@@ -1,25 +1,33 @@
 """One host with its session, its lease and what it offers."""
 
+from collections.abc import Callable, Mapping
+
 import msgspec
 
-from geniehive.rules.model import Condition, Host, MachineLoad, Reason, Relay, Service, ServiceLoad, Upstream
-from geniehive_control.core import verdict
+from geniehive.rules.model import Condition, Host, Load, MachineLoad, Reason, Relay, Service, ServiceLoad, Upstream
+from geniehive_control.core import reach, verdict
 from geniehive_control.core.effects import Refused
 from geniehive_control.core.events import LoadSent, Now
+from geniehive_control.core.reach import Place
 from geniehive_control.core.records import StoredHost
+from geniehive_control.core.trust import Certified
 from geniehive_control.core.verdict import Life
 
 
 class Session:
     """An open stream of a node. `expires`: when its lease ends, on the clock that only grows."""
 
-    __slots__ = ("expires", "host_id", "instance_id", "revision", "session_id", "unanswered")
+    __slots__ = ("certificate", "expires", "host_id", "instance_id", "revision", "session_id", "unanswered")
 
-    def __init__(self, session_id: str, host_id: str, instance_id: str, expires: float) -> None:
+    def __init__(
+        self, session_id: str, host_id: str, instance_id: str, expires: float, certificate: Certified | None = None
+    ) -> None:
         self.session_id = session_id
         self.host_id = host_id
         self.instance_id = instance_id
         self.expires = expires
+        # None: by a node key.
+        self.certificate = certificate
         self.revision: int | None = None
         # An inventory that is in force but not answered: its revision, and what was refused of it.
         self.unanswered: tuple[int, tuple[Refused, ...]] | None = None
@@ -33,8 +41,12 @@ class HostState:
         self.info: Host | None = None
         self.services: dict[str, Service] = {}
         self.relay: Relay | None = None
+        # Addresses of it that control cannot connect to, and why.
+        self.broken: Mapping[Place, str] = {}
         self.machine_id: str | None = None
         self.agent_version = ""
+        # Whether its last session proved itself by a certificate.
+        self.certified = False
         self.joined = now.wall
         self.last_seen = now.wall
         self.clock_skew: float | None = None
@@ -46,8 +58,10 @@ class HostState:
         self.registered = False
         # By service: what was refused at the last inventory.
         self.refused: dict[str, tuple[Refused, ...]] = {}
-        self.machine_load: MachineLoad | None = None
-        self.loads: dict[str, ServiceLoad] = {}
+        # How to read the load last sent, until somebody asks for it.
+        self._read_load: Callable[[], Load] | None = None
+        self._machine_load: MachineLoad | None = None
+        self._loads: dict[str, ServiceLoad] = {}
         self.load_at = now.mono
         # Counts changes of what is stored; `stored` is the last one that the database has.
         self.change = 0
@@ -62,6 +76,7 @@ class HostState:
         host.services = {service.service: service for service in kept.services}
         host.machine_id = kept.machine_id
         host.agent_version = kept.agent_version
+        host.certified = kept.certified
         host.joined = kept.joined
         host.last_seen = kept.last_seen
         host.life = Life.PRESUMED if kept.online else Life.OFFLINE
@@ -78,7 +93,8 @@ class HostState:
 
     def upstream(self, service: Service) -> Upstream:
         assert self.info is not None
-        return verdict.upstream(service, self.info, self.life, self.absence)
+        ways, shut = reach.open_ways(service, self.relay, self.broken)
+        return verdict.upstream(service, self.info, self.life, self.absence, ways, shut)
 
     def leave(self, reason: Reason, now: Now) -> None:
         """It is offline from now on."""
@@ -86,19 +102,35 @@ class HostState:
         self.absence = verdict.away(reason, now.wall)
 
     def take_load(self, event: LoadSent, now: Now) -> None:
-        """Whole: what is not in it is not known any more. Load of services that it does not have is passed over."""
+        """Whole: what is not in it is not known any more."""
         self.load_at = now.mono
-        self.machine_load = (
-            None if event.machine is None else msgspec.structs.replace(event.machine, host_id=self.host_id)
-        )
-        self.loads = {load.service: load for load in event.services if load.service in self.services}
+        self._read_load = event.read
+
+    @property
+    def machine_load(self) -> MachineLoad | None:
+        self._understand()
+        return self._machine_load
+
+    @property
+    def loads(self) -> Mapping[str, ServiceLoad]:
+        """By service, also of services that it does not have."""
+        self._understand()
+        return self._loads
 
     def load_of(self, service: str, now: Now) -> ServiceLoad | None:
-        """The load last seen, with its age."""
-        load = self.loads.get(service)
+        """The load last seen, with its age. Load of services that it does not have is passed over."""
+        load = self.loads.get(service) if service in self.services else None
         if load is None:
             return None
         return msgspec.structs.replace(load, age_seconds=(load.age_seconds or 0.0) + max(0.0, now.mono - self.load_at))
+
+    def _understand(self) -> None:
+        if self._read_load is None:
+            return
+        load, self._read_load = self._read_load(), None
+        machine = load.machine
+        self._machine_load = None if machine is None else msgspec.structs.replace(machine, host_id=self.host_id)
+        self._loads = {load.service: load for load in load.services}
 
     def must_be_stored(self) -> bool:
         """Whether what is to be kept is other than it was when this was asked last."""
@@ -120,6 +152,7 @@ class HostState:
             machine_id=self.machine_id,
             agent_version=self.agent_version,
             joined=self.joined,
+            certified=self.certified,
             online=self.life is not Life.OFFLINE,
             absence=self.absence if self.life is Life.OFFLINE else None,
         )

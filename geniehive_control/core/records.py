@@ -1,5 +1,8 @@
 """What is kept in the database. Times are seconds since the epoch."""
 
+from enum import Enum
+
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import ClientKey, Condition, Host, Service, Value
 
 
@@ -15,6 +18,8 @@ class StoredHost(Value, frozen=True, kw_only=True):
     agent_version: str = ""
     joined: float = 0.0
     last_seen: float = 0.0
+    # Whether it proved itself by a certificate, and not by a node key, when it was here last.
+    certified: bool = False
     online: bool = False
     # Why and since when it is offline; None while it is online.
     absence: Condition | None = None
@@ -32,9 +37,47 @@ class StoredKey(Value, frozen=True, kw_only=True):
     revoked: float | None = None
 
 
+class Origin(Enum):
+    """What a certificate was given for. The values are the words that are stored."""
+
+    # A join token, or a certificate that goes back to one.
+    TOKEN = "token"
+    # The node key of control's own machine.
+    KEY = "key"
+    # The certificate of another machine, of which this one is a copy.
+    CLONE = "clone"
+
+
+class StoredCertificate(Value, frozen=True, kw_only=True):
+    """A certificate that was issued, without its key. serial: hexadecimal, lower case. peer_id: as in identity.Peer."""
+
+    serial: str
+    kind: PeerKind
+    peer_id: str
+    machine_id: str | None = None
+    issued: float
+    expires: float
+    revoked: float | None = None
+    origin: Origin
+
+
+class StoredToken(Value, frozen=True, kw_only=True):
+    """A join token that was created. sha256: of its secret. kinds: whom it lets join."""
+
+    token_id: str
+    sha256: bytes
+    kinds: tuple[PeerKind, ...]
+    uses_left: int
+    created: float
+    expires: float
+    revoked: float | None = None
+
+
 class Stored(Value, frozen=True, kw_only=True):
     """Everything, as read at start."""
 
     cluster_id: str
     hosts: tuple[StoredHost, ...] = ()
     keys: tuple[StoredKey, ...] = ()
+    certificates: tuple[StoredCertificate, ...] = ()
+    tokens: tuple[StoredToken, ...] = ()

@@ -9,15 +9,17 @@ from typing import Any
 
 import msgspec
 
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import ClientKey, Reason, Service
 from geniehive_control.core import events as e
-from geniehive_control.core import inventory
+from geniehive_control.core import inventory, reach
 from geniehive_control.core.effects import (
     AnswerInventory,
     Changed,
     Effect,
     EndCallers,
     EndSession,
+    EndSubscriber,
     Note,
     Refused,
     StoreHost,
@@ -25,19 +27,31 @@ from geniehive_control.core.effects import (
     Welcome,
 )
 from geniehive_control.core.events import Event, Now
+from geniehive_control.core.fencing import Fence
 from geniehive_control.core.grace import Grace
 from geniehive_control.core.hosts import HostState, Session
 from geniehive_control.core.keys import Keys
+from geniehive_control.core.members import Members
+from geniehive_control.core.reach import Reach
 from geniehive_control.core.records import Stored, StoredHost
 from geniehive_control.core.refusal import Refusal, Why
 from geniehive_control.core.subscriber import Subscriber
 from geniehive_control.core.table import Table
+from geniehive_control.core.trust import Grant
 from geniehive_control.core.verdict import Life
 
 # Leases that end within this of one another are swept together: a thousand hosts don't need a timer each.
 SWEEP_EVERY = 0.05
+# The lease of a session that has only just begun. Nobody counts on its host yet; and of thousands that come at once the
+# first offers are still being read when a usual lease ends, and who is sent away comes again with all of it.
+FIRST_LEASE = 10.0
+# A sweep that is later than this was held up, and so was the reading of what nodes sent.
+HELD_UP = 0.25
 # How often routes are compiled at most: of a burst of changes the first is told at once, the others together.
 COMPILE_EVERY = 0.02
+# And how long it waits at least for each offer that it went through, a few times what one costs: names that a thousand
+# hosts have leave time for everything else while these hosts come and go.
+COMPILE_SPARE = 20e-6
 # How precisely `last_seen` is stored while a host is online, and how often expiry is compared with the wall clock.
 SEEN_EVERY = 60.0
 LONGEST_SKEW = 5.0
@@ -53,17 +67,26 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registry:
-    def __init__(self, stored: Stored, now: Now, pace: Pace, configured_keys: Iterable[ClientKey] = ()) -> None:
+    """tls: whether the cluster has certificates, so that everybody must be told whom to believe."""
+
+    def __init__(
+        self, stored: Stored, now: Now, pace: Pace, configured_keys: Iterable[ClientKey] = (), *, tls: bool = False
+    ) -> None:
         self.cluster_id = stored.cluster_id
         self.started = now
         self._table = Table()
         self.keys = Keys(configured_keys, stored.keys)
+        self._members = Members(stored, now, tls=tls)
+        self.tokens = self._members.tokens
+        self.trust = self._members.trust
+        self.reach = Reach()
         # The database's words, while it takes no writes.
         self.store_failure: str | None = None
         self._pace = pace
         self._hosts: dict[str, HostState] = {}
         self._sessions: dict[str, Session] = {}
         self._subscribers: dict[str, Subscriber] = {}
+        self.fence = Fence(self._hosts, self._subscribers, self.trust)
         # What daemons that may not come back were told, by host and instance. It can be lost on its way: a peer that
         # writes when its stream ends is given no reason by gRPC. Who then comes back hears it again.
         self._told: dict[tuple[str, str], Refusal] = {}
@@ -91,6 +114,12 @@ class Registry:
             e.HostForgotten: self._host_forgotten,
             e.KeyCreated: self._key_created,
             e.KeyRevoked: self._key_revoked,
+            e.TokenCreated: self._members.token_created,
+            e.TokenRevoked: self._members.token_revoked,
+            e.Enrolled: self._enrolled,
+            e.CertificateIssued: self._members.certificate_issued,
+            e.PeerRevoked: self._peer_revoked,
+            e.Probed: self._probed,
             e.Subscribed: self._subscribed,
             e.Acknowledged: self._acknowledged,
             e.Unsubscribed: self._unsubscribed,
@@ -100,7 +129,6 @@ class Registry:
 
     def handle(self, event: Event, now: Now) -> list[Effect]:
         """The only way in which anything changes."""
-        # These two come by the thousand a second, and nothing follows from them.
         if type(event) is e.Heartbeat:
             self._renew(event.session_id, now, event.sent)
             return []
@@ -111,7 +139,7 @@ class Registry:
         effects = self._handlers[type(event)](event, now)
         if self._table.stale and self._compile_due <= now.mono:
             self._names |= self._table.compile()
-            self._compile_due = now.mono + COMPILE_EVERY
+            self._compile_due = now.mono + max(COMPILE_EVERY, COMPILE_SPARE * self._table.compiled)
         if self._names:
             names, self._names = self._names, set()
             if self._grace is not None:
@@ -135,7 +163,7 @@ class Registry:
     def deadline(self) -> float:
         """When a Tick is due, on the clock that only grows."""
         compile_due = self._compile_due if self._table.stale or self._names else None
-        dues = (self._leases_due, self._seen_due, self._keys_due, self.grace_ends, compile_due)
+        dues = (self._leases_due, self._seen_due, self._keys_due, self._members.due, self.grace_ends, compile_due)
         return min(due for due in dues if due is not None)
 
     @property
@@ -176,13 +204,14 @@ class Registry:
 
     def _session_opened(self, event: e.SessionOpened, now: Now) -> list[Effect]:
         effects: list[Effect] = []
-        host_id = event.host_id
-        host = self._hosts.get(host_id)
-        if host is not None and _other_machine(host, event) and self._is_held(host):
-            host_id = self._own_id(event)
-            host = self._hosts.get(host_id)
-            text = f"another machine calls itself {event.host_id!r}, which is online; it goes as {host_id!r} instead"
+        try:
+            host_id = self.fence.place(event, now)
+        except Refusal as no:
+            return [EndSession(session_id=event.session_id, refusal=no)]
+        if host_id != event.host_id:
+            text = f"another machine calls itself {event.host_id!r}, which is taken; it goes as {host_id!r} instead"
             effects.append(Note(text=text, grave=True))
+        host = self._hosts.get(host_id)
         told = self._told.get((host_id, event.instance_id))
         # Superseded is who is so by a session that stands.
         if told is not None and (told.why is not Why.SESSION_SUPERSEDED or (host is not None and host.session)):
@@ -197,14 +226,17 @@ class Registry:
             if older.instance_id != event.instance_id:
                 self._tell(older, refusal)
                 effects.append(Note(text=f"{text}; the older node is told to stop", grave=True))
-        session = Session(event.session_id, host_id, event.instance_id, now.mono + self._pace.lease_ttl)
+        lease = self._pace.lease_ttl if host.life is Life.ONLINE else max(self._pace.lease_ttl, FIRST_LEASE)
+        expires = now.mono + lease
+        session = Session(event.session_id, host_id, event.instance_id, expires, event.certificate)
         self._sessions[event.session_id] = host.session = session
         self._leases_due = min(self._leases_due or session.expires, session.expires)
         host.machine_id = event.machine_id or host.machine_id
         host.agent_version = event.agent_version
+        host.certified = event.certificate is not None
         host.last_seen = now.wall
         effects.append(Welcome(session_id=event.session_id, host_id=host_id))
-        return effects
+        return [*effects, *self._members.tell_newcomer(event.session_id, now)]
 
     def _tell(self, session: Session, refusal: Refusal) -> None:
         if session.instance_id:
@@ -212,25 +244,12 @@ class Registry:
             if len(self._told) > _MOST_TOLD:
                 del self._told[next(iter(self._told))]
 
-    def _is_held(self, host: HostState) -> bool:
-        return host.session is not None or host.life is Life.PRESUMED
-
-    def _own_id(self, event: e.SessionOpened) -> str:
-        """A free id near the one wanted, or the one that this machine was given before."""
-        number = 2
-        while True:
-            ending = f"-{number}"
-            wanted = event.host_id[: 63 - len(ending)] + ending
-            host = self._hosts.get(wanted)
-            if host is None or (host.machine_id is not None and host.machine_id == event.machine_id):
-                return wanted
-            number += 1
-
     def _renew(self, session_id: str, now: Now, sent: float | None = None) -> HostState | None:
         session = self._sessions.get(session_id)
         if session is None:
             return None
-        session.expires = now.mono + self._pace.lease_ttl
+        # Only the first lease is longer, and is not shortened by what comes before the offer.
+        session.expires = max(session.expires, now.mono + self._pace.lease_ttl)
         host = self._hosts[session.host_id]
         host.last_seen = now.wall
         if sent is not None:
@@ -265,7 +284,11 @@ class Registry:
         self._names |= self._table.put_relay(host.host_id, host.relay)
         for service in host.services.values():
             self._names |= self._table.put_service(service)
+        self._seek(host, reach.places(host.services.values(), host.relay), now)
         self._judge(host)
+        if session.revision is None:
+            session.expires = now.mono + self._pace.lease_ttl
+            self._leases_due = min(self._leases_due or session.expires, session.expires)
         session.revision = offered.revision
         session.unanswered = offered.revision, accepted.refused
         if was != (host.info, host.life):
@@ -302,6 +325,7 @@ class Registry:
         if host.info.condition.reason is Reason.STOPPING:
             reason = Reason.STOPPING
         host.leave(reason, now)
+        self._seek(host, frozenset(), now)
         return self._left(host)
 
     def _left(self, host: HostState) -> list[Effect]:
@@ -314,6 +338,22 @@ class Registry:
         """Brings what is said of its services in the table up to date."""
         for service in host.services.values():
             self._names |= self._table.put_upstream(host.upstream(service))
+
+    def _seek(self, host: HostState, wanted: frozenset[reach.Place], now: Now) -> None:
+        self.reach.want(host.host_id, wanted, now.mono)
+        host.broken = self.reach.broken(host.host_id)
+
+    def _probed(self, event: e.Probed, now: Now) -> list[Effect]:
+        effects: list[Effect] = []
+        for host_id in self.reach.tell(event.place, event.failure, now.mono):
+            host = self._hosts[host_id]
+            host.broken = self.reach.broken(host_id)
+            self._judge(host)
+            where = f"{event.place.host} port {event.place.port}, an address of host {host_id!r},"
+            text = "takes connections again" if event.failure is None else f"can't be connected to: {event.failure}"
+            effects.append(Note(text=f"{where} {text}", grave=event.failure is not None))
+            effects.append(Changed(services=frozenset(host.services)))
+        return effects
 
     # The database.
 
@@ -336,15 +376,19 @@ class Registry:
         return [AnswerInventory(session_id=session.session_id, revision=revision, refused=refused)]
 
     def _host_forgotten(self, event: e.HostForgotten, now: Now) -> list[Effect]:
+        left, forgotten = f"host {event.host_id!r} has left", f"an operator made control forget host {event.host_id!r}"
+        refusal = Refusal(Why.CREDENTIAL_REVOKED, left if event.left else forgotten)
         host = self._hosts.pop(event.host_id, None)
-        if host is None:
-            return []
         effects: list[Effect] = []
-        if host.session is not None:
+        if host is not None and host.session is not None:
             del self._sessions[host.session.session_id]
-            refusal = Refusal(Why.CREDENTIAL_REVOKED, f"an operator made control forget host {host.host_id!r}")
             effects.append(EndSession(session_id=host.session.session_id, refusal=refusal))
-            self._tell(host.session, refusal)
+            if host.session.certificate is None:
+                self._tell(host.session, refusal)
+        effects += self._revoke(PeerKind.NODE, event.host_id, refusal, now)
+        if host is None:
+            return effects
+        self._seek(host, frozenset(), now)
         if self._grace is not None:
             self._grace.forget(host.host_id)
         self._release()
@@ -385,12 +429,55 @@ class Registry:
         end = self.keys.next_expiry(now.wall)
         self._keys_due = None if end is None else now.mono + min(max(0.0, end - now.wall), SEEN_EVERY)
 
+    # Certificates.
+
+    def _enrolled(self, event: e.Enrolled, now: Now) -> list[Effect]:
+        self.tokens.use(event.token_id)
+        effects: list[Effect] = []
+        for kind, peer_id in dict.fromkeys((c.kind, c.peer_id) for c in event.certificates):
+            text = f"{kind.value} {peer_id!r} has joined anew, so that its older certificates are revoked"
+            effects += self._revoke(kind, peer_id, Refusal(Why.CREDENTIAL_REVOKED, text), now)
+            effects.append(Note(text=f"{kind.value} {peer_id!r} has joined by token {event.token_id}"))
+        for certificate in event.certificates:
+            self.trust.add(certificate)
+        return effects
+
+    def _peer_revoked(self, event: e.PeerRevoked, now: Now) -> list[Effect]:
+        text = f"the certificates of {event.kind.value} {event.peer_id!r} were revoked; it must join again"
+        return self._revoke(event.kind, event.peer_id, Refusal(Why.CREDENTIAL_REVOKED, text), now)
+
+    def _revoke(self, kind: PeerKind, peer_id: str, refusal: Refusal, now: Now) -> list[Effect]:
+        """Ends every stream that was opened by a certificate of this peer, and tells the others."""
+        effects = self._members.revoke(kind, peer_id, now)
+        if kind is PeerKind.NODE:
+            for session in [s for s in self._sessions.values() if s.certificate and s.certificate.peer_id == peer_id]:
+                effects += self._end(session, refusal, now)
+            return effects
+        for subscriber in self._subscribers.values():
+            if subscriber.certificate is not None and subscriber.certificate.peer_id == peer_id:
+                effects.append(EndSubscriber(subscriber_id=subscriber.subscriber_id, refusal=refusal))
+        return effects
+
+    def grant(self, stream_id: str, now: Now) -> Grant | None:
+        """For whom a certificate is that is asked for on this stream. None: the stream has ended."""
+        if (session := self._sessions.get(stream_id)) is not None:
+            host = self._hosts[session.host_id]
+            return self.trust.grant(PeerKind.NODE, session.host_id, host.machine_id, session.certificate)
+        if (subscriber := self._subscribers.get(stream_id)) is not None:
+            return self.trust.grant(PeerKind.GATEWAY, subscriber.gateway_id, None, subscriber.certificate)
+        return None
+
     # Gateways.
 
     def _subscribed(self, event: e.Subscribed, now: Now) -> list[Effect]:
+        try:
+            self._members.check_gateway(event, now)
+        except Refusal as refusal:
+            return [EndSubscriber(subscriber_id=event.subscriber_id, refusal=refusal)]
         # Compared with routes as they are: one that is only not compiled yet must not look gone.
         subscriber = self._subscribers[event.subscriber_id] = Subscriber(event, self.table, now.wall)
-        return [Changed(cluster=True), *self._send(subscriber)]
+        told = self._members.tell_newcomer(event.subscriber_id, now)
+        return [Changed(cluster=True), *told, *self._send(subscriber)]
 
     def _acknowledged(self, event: e.Acknowledged, now: Now) -> list[Effect]:
         subscriber = self._subscribers.get(event.subscriber_id)
@@ -421,12 +508,18 @@ class Registry:
 
     def _tick(self, event: e.Tick, now: Now) -> list[Effect]:
         effects: list[Effect] = []
-        if self._leases_due is not None and self._leases_due <= now.mono:
-            effects += self._sweep(now)
+        if self._leases_due is not None and (late := now.mono - self._leases_due) >= 0:
+            if late > HELD_UP:
+                # Sessions are not lost by that: first what waits is read.
+                self._leases_due = now.mono + min(late, self._pace.lease_ttl)
+            else:
+                effects += self._sweep(now)
         if self._grace is not None and self._grace.ends <= now.mono:
             effects += self._end_grace(now)
         if self._keys_due is not None and self._keys_due <= now.mono:
             effects += self._expire_keys(now)
+        if self._members.due is not None and self._members.due <= now.mono:
+            effects += self._members.tell(now)
         if self._seen_due <= now.mono:
             self._seen_due = now.mono + SEEN_EVERY
             seen = {host.host_id: host.last_seen for host in self._hosts.values() if host.life is Life.ONLINE}
@@ -466,10 +559,6 @@ class Registry:
                 effects.append(EndCallers(key_id=key_id, refusal=refusal))
         self._time_keys(now)
         return effects
-
-
-def _other_machine(host: HostState, event: e.SessionOpened) -> bool:
-    return host.machine_id is not None and event.machine_id is not None and host.machine_id != event.machine_id
 
 
 def _by_service(refused: Iterable[Refused]) -> dict[str, tuple[Refused, ...]]:

@@ -27,6 +27,8 @@ class Subscriber:
         self.instance_id = event.instance_id
         self.gateway_version = event.gateway_version
         self.base_url = event.base_url
+        # By which it proved itself; None: by a node key.
+        self.certificate = event.certificate
         self.connected = connected
         # The gateway's words, if its last answer was a refusal.
         self.rejected: str | None = None

@@ -41,6 +41,8 @@ class Table:
         self._offers: dict[str, Mapping[str, compiling.Offer]] = {}
         # Names whose routes are to be compiled.
         self._stale: set[str] = set()
+        # How many offers the last `compile` went through: what it cost.
+        self.compiled = 0
 
     def __len__(self) -> int:
         return len(self._resources)
@@ -91,8 +93,10 @@ class Table:
     def compile(self) -> set[str]:
         """Brings routes up to date."""
         changed: set[str] = set()
+        self.compiled = 0
         for model in self._stale:
             having = self._having.get(model, {}).values()
+            self.compiled += len(having)
             route = compiling.route(model, having, self._services.get(model))
             name = names.route_resource(model)
             changed |= self._drop(name) if route is None else self._put(name, route)

@@ -4,7 +4,7 @@ from enum import Enum
 
 import msgspec
 
-from geniehive.rules.model import Availability, Condition, Health, Host, Reason, Service, Upstream
+from geniehive.rules.model import Availability, Condition, Health, Host, Reason, Service, Upstream, Way
 
 TAKES_WORK = frozenset({Availability.UNKNOWN, Availability.AVAILABLE, Availability.BUSY})
 
@@ -41,15 +41,26 @@ def host_condition(host: Host, life: Life, absence: Condition) -> Condition:
     return condition
 
 
-def upstream(service: Service, host: Host, life: Life, absence: Condition) -> Upstream:
-    """A service as gateways see it. A presumed host counts as it was, so that its hashes rest over a restart."""
-    condition, routable = _judge(service, host, life, absence)
+def upstream(
+    service: Service,
+    host: Host,
+    life: Life,
+    absence: Condition,
+    ways: tuple[Way, ...] | None = None,
+    shut: str = "",
+) -> Upstream:
+    """A service as gateways see it. A presumed host counts as it was, so that its hashes rest over a restart.
+
+    ways: those of the service that are not known to be broken; None: all. shut: if there is none left, why.
+    """
+    ways = service.ways if ways is None else ways
+    condition, routable = _judge(service, host, life, absence, ways, shut)
     return Upstream(
         service=service.service,
         runtime=service.runtime,
         routable=routable,
         condition=condition,
-        ways=service.ways,
+        ways=ways,
         slots=service.slots,
         concurrency_limit=service.concurrency_limit,
         hosted=service.hosted,
@@ -57,7 +68,9 @@ def upstream(service: Service, host: Host, life: Life, absence: Condition) -> Up
     )
 
 
-def _judge(service: Service, host: Host, life: Life, absence: Condition) -> tuple[Condition, bool]:
+def _judge(
+    service: Service, host: Host, life: Life, absence: Condition, ways: tuple[Way, ...], shut: str
+) -> tuple[Condition, bool]:
     if life is Life.OFFLINE:
         return absence, False
     own = _spelled_out(service.condition)
@@ -74,8 +87,9 @@ def _judge(service: Service, host: Host, life: Life, absence: Condition) -> tupl
         return host.condition, False
     if own.availability not in TAKES_WORK:
         return own, False
-    if not service.ways:
-        return msgspec.structs.replace(own, reason=Reason.UNREACHABLE, detail="its node offers no way to it"), False
+    if not ways:
+        why = shut or "its node offers no way to it"
+        return msgspec.structs.replace(own, reason=Reason.UNREACHABLE, detail=why), False
     return own, True
 
 

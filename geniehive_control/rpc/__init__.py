@@ -3,13 +3,14 @@
 server             listens; health checking and reflection; stops in order
 policy             the one table of who may call what
 auth               who calls
+certificates       join tokens, certificates and trust as the contract shows them
 guard              applies policy and auth to every call, and turns errors into statuses
 errors             refusals of the core and the store -> geniehive.failures
 streams            writes a mailbox to a stream while its messages are read
 paging             pages of lists
 views              hosts, services, gateways as the contract shows them
-node_service       NodeService: Session
+node_service       NodeService: Enroll, Leave, Session
 routing_service    RoutingService: WatchRoutes, Resolve, ListRoutes
 registry_service   RegistryService: lists, gets, watches, how the cluster is
-admin_service      AdminService: client keys, ForgetHost
+admin_service      AdminService: client keys, join tokens, ForgetHost, RevokeCredential
 """

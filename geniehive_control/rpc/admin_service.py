@@ -1,4 +1,4 @@
-"""AdminService: client keys, and forgetting hosts. An answer without error means stored and in force."""
+"""AdminService: keys, join tokens, who is no member any more. An answer without error means stored and in force."""
 
 import secrets
 from typing import Any
@@ -11,10 +11,10 @@ from geniehive.rules.model import ClientKey, Scope
 from geniehive.v1 import admin_service_pb2 as pb
 from geniehive.v1 import admin_service_pb2_grpc, credential_pb2
 from geniehive_control.core.inventory import END_OF_TIME
-from geniehive_control.core.keys import KnownKey
 from geniehive_control.core.refusal import field_invalid
 from geniehive_control.hub import Hub
 from geniehive_control.rpc.auth import digest
+from geniehive_control.rpc.certificates import Certificates, peer_kind, token_view
 from geniehive_control.rpc.guard import caller
 from geniehive_control.rpc.paging import page
 
@@ -22,8 +22,9 @@ _LONGEST_NAME = 200
 
 
 class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, certificates: Certificates) -> None:
         self._hub = hub
+        self._certificates = certificates
 
     async def CreateClientKey(self, request: pb.CreateClientKeyRequest, context: Any) -> pb.CreateClientKeyResponse:
         name = request.display_name.strip()
@@ -46,13 +47,30 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.CreateClientKeyResponse(client_key=_shown(key), key=secret)
 
     async def ListClientKeys(self, request: pb.ListClientKeysRequest, context: Any) -> pb.ListClientKeysResponse:
-        found = ((_order(known), known) for known in self._hub.registry.keys.all())
+        found = ((_order(*known.order), known) for known in self._hub.registry.keys.all())
         keys, token = page(request, found, lambda known: _shown(known.key))
         return pb.ListClientKeysResponse(client_keys=keys, next_page_token=token)
 
     async def RevokeClientKey(self, request: pb.RevokeClientKeyRequest, context: Any) -> pb.RevokeClientKeyResponse:
         await self._hub.revoke_key(request.key_id, caller().name)
         return pb.RevokeClientKeyResponse()
+
+    async def CreateJoinToken(self, request: pb.CreateJoinTokenRequest, context: Any) -> pb.CreateJoinTokenResponse:
+        return await self._certificates.create_token(request, caller().name)
+
+    async def ListJoinTokens(self, request: pb.ListJoinTokensRequest, context: Any) -> pb.ListJoinTokensResponse:
+        usable = self._hub.registry.tokens.usable(self._hub.now().wall)
+        found = ((_order(token.created, token.token_id), token) for token in usable)
+        tokens, next_token = page(request, found, token_view)
+        return pb.ListJoinTokensResponse(join_tokens=tokens, next_page_token=next_token)
+
+    async def RevokeJoinToken(self, request: pb.RevokeJoinTokenRequest, context: Any) -> pb.RevokeJoinTokenResponse:
+        await self._hub.revoke_token(request.token_id, caller().name)
+        return pb.RevokeJoinTokenResponse()
+
+    async def RevokeCredential(self, request: pb.RevokeCredentialRequest, context: Any) -> pb.RevokeCredentialResponse:
+        await self._hub.revoke_peer(peer_kind(request.kind, "kind"), request.peer_id, caller().name)
+        return pb.RevokeCredentialResponse()
 
     async def ForgetHost(self, request: pb.ForgetHostRequest, context: Any) -> pb.ForgetHostResponse:
         await self._hub.forget_host(request.host_id, caller().name)
@@ -73,6 +91,6 @@ def _shown(key: ClientKey) -> credential_pb2.ClientKey:
     return convert.client_key_to_proto(msgspec.structs.replace(key, sha256=b""))
 
 
-def _order(known: KnownKey) -> str:
+def _order(created: float, name: str) -> str:
     """Oldest first, as text that sorts alike."""
-    return f"{int(known.created * 1e6):020d} {known.key.key_id}"
+    return f"{int(created * 1e6):020d} {name}"

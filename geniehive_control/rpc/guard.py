@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from geniehive import failures
 from geniehive_control.core.refusal import Refusal, Why
 from geniehive_control.ports import StoreUnavailable
-from geniehive_control.rpc.auth import Authenticator
+from geniehive_control.rpc.auth import Authenticator, link_of
 from geniehive_control.rpc.errors import to_refused
 from geniehive_control.rpc.policy import POLICY, Caller, check
 
@@ -48,11 +48,14 @@ class Guard(grpc.aio.ServerInterceptor):
             return None
         return self._wrap(handler, handler_call_details.method, handler_call_details.invocation_metadata)
 
-    def _admit(self, method: str, metadata: Any) -> Caller:
+    def _admit(self, method: str, metadata: Any, context: Any) -> Caller:
         rule = POLICY.get(method)
         if rule is None:
             raise Refusal(Why.NOT_SERVED, f"{method} is not served by this version")
-        who = Caller("anyone") if rule.anyone else self._authenticator.caller(metadata or ())
+        if rule.anyone:
+            who = Caller("anyone")
+        else:
+            who = self._authenticator.caller(metadata or (), link_of(context.auth_context()))
         check(rule, who)
         if rule.not_served:
             raise Refusal(Why.NOT_SERVED, rule.not_served)
@@ -69,12 +72,12 @@ class Guard(grpc.aio.ServerInterceptor):
         }[kind]
 
         # Asked when the request is there, not when the call was announced: a key may be revoked in between.
-        def admit() -> None:
-            _caller.set(self._admit(method, metadata))
+        def admit(context: Any) -> None:
+            _caller.set(self._admit(method, metadata, context))
 
         async def call(request: Any, context: Any) -> Any:
             try:
-                admit()
+                admit(context)
                 return await inner(request, context)
             except Exception as error:  # noqa: BLE001 - the one boundary
                 await _abort(error, method, context)
@@ -82,7 +85,7 @@ class Guard(grpc.aio.ServerInterceptor):
         async def stream(request: Any, context: Any) -> None:
             try:
                 try:
-                    admit()
+                    admit(context)
                 except Refusal:
                     if handler.request_streaming:
                         await _hear(context)

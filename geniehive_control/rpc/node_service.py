@@ -1,12 +1,12 @@
-"""NodeService: the one long-lived stream of a node. Enroll and Leave come with certificates."""
+"""NodeService: how machines join and leave, and the one long-lived stream of a node."""
 
 import secrets
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import grpc
 import msgspec
-from google.protobuf.duration_pb2 import Duration
 
 from geniehive import convert
 from geniehive.rules import names
@@ -15,9 +15,13 @@ from geniehive.v1 import node_service_pb2_grpc
 from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
 from geniehive_control.core.refusal import Refusal, Why, field_invalid
+from geniehive_control.core.trust import Certified
 from geniehive_control.hub import RECONNECT_AFTER, Hub
 from geniehive_control.rpc import views
+from geniehive_control.rpc.certificates import Certificates, given
+from geniehive_control.rpc.guard import caller
 from geniehive_control.rpc.streams import converse
+from geniehive_control.rpc.views import duration
 
 _LONGEST = 128
 
@@ -31,16 +35,24 @@ class Intervals(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeService(node_service_pb2_grpc.NodeServiceServicer):
-    def __init__(self, hub: Hub, intervals: Intervals) -> None:
+    def __init__(self, hub: Hub, intervals: Intervals, certificates: Certificates) -> None:
         self._hub = hub
         self._intervals = intervals
+        self._certificates = certificates
+
+    async def Enroll(self, request: pb.EnrollRequest, context: Any) -> pb.EnrollResponse:
+        return await self._certificates.enroll(request)
+
+    async def Leave(self, request: pb.LeaveRequest, context: Any) -> pb.LeaveResponse:
+        await self._certificates.leave(caller())
+        return pb.LeaveResponse()
 
     # It reads and writes by itself: then it is told at once when its caller has left.
     async def Session(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
         first = await context.read()
         if first is grpc.aio.EOF:
             return
-        opened = _opened(first)
+        opened = _opened(first, caller().certificate)
         box = self._hub.open_session(opened)
         try:
             await converse(
@@ -67,6 +79,10 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
                         load_interval=duration(pace.load),
                     )
                 )
+            case fx.TellTrust():
+                yield pb.SessionResponse(trust=self._certificates.trust(effect))
+            case fx.GiveCertificate():
+                yield pb.SessionResponse(certificate=given(effect))
             case fx.AnswerInventory():
                 yield pb.SessionResponse(
                     inventory_result=pb.InventoryResult(
@@ -90,14 +106,14 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
                     sent = convert.seconds(message.heartbeat.send_time)
                 self._hub.feed(e.Heartbeat(session_id=session_id, sent=sent))
             case "load":
-                machine = None
-                if message.load.HasField("machine"):
-                    machine = convert.machine_load_from_proto(message.load.machine)
-                services = tuple(map(convert.service_load_from_proto, message.load.services))
-                self._hub.feed(e.LoadSent(session_id=session_id, machine=machine, services=services))
+                read = partial(convert.load_from_proto, message.load)
+                self._hub.feed(e.LoadSent(session_id=session_id, read=read))
             case "inventory":
                 offered = convert.inventory_from_proto(message.inventory)
                 self._hub.feed(e.InventorySent(session_id=session_id, inventory=offered))
+            case "certificate_request":
+                self._hub.feed(e.Heartbeat(session_id=session_id))
+                self._certificates.ask(session_id, message.certificate_request)
             case "hello":
                 raise Refusal(Why.OUT_OF_ORDER, "hello is the first message of a session, and comes once")
             case _:
@@ -105,7 +121,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
                 self._hub.feed(e.Heartbeat(session_id=session_id))
 
 
-def _opened(message: pb.SessionRequest) -> e.SessionOpened:
+def _opened(message: pb.SessionRequest, certificate: Certified | None) -> e.SessionOpened:
     if message.WhichOneof("message") != "hello":
         raise Refusal(Why.OUT_OF_ORDER, "the first message of a session must be hello")
     hello = message.hello
@@ -120,10 +136,5 @@ def _opened(message: pb.SessionRequest) -> e.SessionOpened:
         machine_id=hello.machine_id if hello.HasField("machine_id") else None,
         instance_id=hello.instance_id,
         agent_version=hello.agent_version,
+        certificate=certificate,
     )
-
-
-def duration(seconds: float) -> Duration:
-    made = Duration()
-    made.FromNanoseconds(round(seconds * 1e9))
-    return made

@@ -5,12 +5,14 @@ Also which RPCs stand in the contract before they are served, with what to use i
 
 from typing import NamedTuple
 
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import Scope
 from geniehive_control.core.keys import allowed
 from geniehive_control.core.refusal import Refusal, Why
+from geniehive_control.core.trust import Certified
 
-NODE = "node"
-GATEWAY = "gateway"
+NODE = PeerKind.NODE.value
+GATEWAY = PeerKind.GATEWAY.value
 
 READ = frozenset({Scope.READ})
 OPERATE = frozenset({Scope.OPERATE})
@@ -37,15 +39,14 @@ def _peers(*peers: str, scopes: frozenset[Scope] = NONE, not_served: str = "") -
     return Rule(scopes, frozenset(peers), not_served=not_served)
 
 
-_NO_TLS = "this version has no certificates; on loopback nodes and gateways use a shared key"
 _NO_ROLES = "this version has no roles and aliases; call models by their own names"
 _NO_BENCHMARKS = "this version keeps no benchmarks"
 _NO_REPORTS = "this version does not collect outcomes"
 _NO_COMMANDS = "this version sends no commands to nodes; ask the engine itself"
 
 POLICY: dict[str, Rule] = {
-    "/geniehive.v1.NodeService/Enroll": Rule(anyone=True, not_served=_NO_TLS),
-    "/geniehive.v1.NodeService/Leave": _peers(NODE, GATEWAY, not_served=_NO_TLS),
+    "/geniehive.v1.NodeService/Enroll": Rule(anyone=True),
+    "/geniehive.v1.NodeService/Leave": _peers(NODE, GATEWAY),
     "/geniehive.v1.NodeService/Session": _peers(NODE),
     "/geniehive.v1.RoutingService/WatchRoutes": _peers(GATEWAY),
     "/geniehive.v1.RoutingService/ReportOutcomes": _peers(GATEWAY, not_served=_NO_REPORTS),
@@ -75,11 +76,11 @@ POLICY: dict[str, Rule] = {
     "/geniehive.v1.AdminService/CreateClientKey": Rule(ADMIN),
     "/geniehive.v1.AdminService/ListClientKeys": Rule(ADMIN),
     "/geniehive.v1.AdminService/RevokeClientKey": Rule(ADMIN),
-    "/geniehive.v1.AdminService/CreateJoinToken": Rule(ADMIN, not_served=_NO_TLS),
-    "/geniehive.v1.AdminService/ListJoinTokens": Rule(ADMIN, not_served=_NO_TLS),
-    "/geniehive.v1.AdminService/RevokeJoinToken": Rule(ADMIN, not_served=_NO_TLS),
+    "/geniehive.v1.AdminService/CreateJoinToken": Rule(ADMIN),
+    "/geniehive.v1.AdminService/ListJoinTokens": Rule(ADMIN),
+    "/geniehive.v1.AdminService/RevokeJoinToken": Rule(ADMIN),
     "/geniehive.v1.AdminService/ForgetHost": Rule(ADMIN),
-    "/geniehive.v1.AdminService/RevokeCredential": Rule(ADMIN, not_served=_NO_TLS),
+    "/geniehive.v1.AdminService/RevokeCredential": Rule(ADMIN),
     "/geniehive.v1.AdminService/RecordBenchmarkSamples": Rule(OPERATE, not_served=_NO_BENCHMARKS),
     "/geniehive.v1.AdminService/RunCommand": Rule(OPERATE, not_served=_NO_COMMANDS),
     # Whether control is there, and what the contract is, are no secrets.
@@ -92,13 +93,15 @@ POLICY: dict[str, Rule] = {
 class Caller(NamedTuple):
     """Who calls. `scopes` None: not by a key; a daemon, or anybody where authentication is off."""
 
-    # A key_id, "peer" or "anyone"; for logs and the audit.
+    # A key_id, "node gpu-1", "peer" or "anyone"; for logs and the audit.
     name: str
+    # A daemon: of the certificate's kind, or of any.
     peer: bool = False
     scopes: tuple[Scope, ...] | None = None
     key_id: str | None = None
     # Authentication is off.
     trusted: bool = False
+    certificate: Certified | None = None
 
 
 def check(rule: Rule, caller: Caller) -> None:
@@ -109,6 +112,7 @@ def check(rule: Rule, caller: Caller) -> None:
         # Also of a gateway that asks for a client: the key's scopes take the place of the gateway's rights.
         permitted = bool(rule.scopes & allowed(caller.scopes))
     else:
-        permitted = caller.peer and bool(rule.peers)
+        kinds = {NODE, GATEWAY} if caller.certificate is None else {caller.certificate.kind.value}
+        permitted = caller.peer and bool(rule.peers & kinds)
     if not permitted:
         raise Refusal(Why.SCOPE_MISSING, f"{caller.name} may not do this; it needs {rule.needs}", needs=rule.needs)

@@ -1,7 +1,7 @@
 """RoutingService: what gateways live on, and questions about routes."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -15,7 +15,9 @@ from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
 from geniehive_control.core import lookup
 from geniehive_control.core.refusal import Refusal, Why, field_invalid
+from geniehive_control.core.trust import Certified
 from geniehive_control.hub import Hub
+from geniehive_control.rpc.certificates import Certificates, given
 from geniehive_control.rpc.guard import caller
 from geniehive_control.rpc.paging import page
 from geniehive_control.rpc.streams import converse
@@ -26,8 +28,9 @@ _LONGEST = 256
 
 
 class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
-    def __init__(self, hub: Hub, control_id: str, part_bytes: int = _PART_BYTES) -> None:
+    def __init__(self, hub: Hub, control_id: str, certificates: Certificates, part_bytes: int = _PART_BYTES) -> None:
         self._hub = hub
+        self._certificates = certificates
         self._control_id = control_id
         self._part_bytes = part_bytes
         # By name: what each gateway gets is made once.
@@ -38,10 +41,10 @@ class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
         first = await context.read()
         if first is grpc.aio.EOF:
             return
-        subscribed = _subscribed(first)
+        subscribed = _subscribed(first, caller().certificate)
         box = self._hub.subscribe(subscribed)
         try:
-            await converse(context, box, self._parts, lambda message: self._take(subscribed.subscriber_id, message))
+            await converse(context, box, self._messages, lambda message: self._take(subscribed.subscriber_id, message))
         finally:
             self._hub.unsubscribe(subscribed.subscriber_id)
 
@@ -52,8 +55,20 @@ class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
                     message.ack.rejected.message or "no reason given" if message.ack.HasField("rejected") else None
                 )
                 self._hub.feed(e.Acknowledged(subscriber_id=subscriber_id, nonce=message.ack.nonce, rejected=rejected))
+            case "certificate_request":
+                self._certificates.ask(subscriber_id, message.certificate_request)
             case "subscribe":
                 raise Refusal(Why.OUT_OF_ORDER, "subscribe is the first message of a stream, and comes once")
+
+    def _messages(self, effect: fx.Effect) -> Iterable[pb.WatchRoutesResponse]:
+        match effect:
+            case fx.Update():
+                return self._parts(effect)
+            case fx.TellTrust():
+                return (pb.WatchRoutesResponse(trust=self._certificates.trust(effect)),)
+            case fx.GiveCertificate():
+                return (pb.WatchRoutesResponse(certificate=given(effect)),)
+        return ()
 
     def _parts(self, update: fx.Update) -> Iterator[pb.WatchRoutesResponse]:
         part = self._part(update)
@@ -119,7 +134,7 @@ class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
         return pb.ListRoutesResponse(routes=routes, next_page_token=token)
 
 
-def _subscribed(message: pb.WatchRoutesRequest) -> e.Subscribed:
+def _subscribed(message: pb.WatchRoutesRequest, certificate: Certified | None) -> e.Subscribed:
     if message.WhichOneof("message") != "subscribe":
         raise Refusal(Why.OUT_OF_ORDER, "the first message of a stream must be subscribe")
     asked = message.subscribe
@@ -133,6 +148,7 @@ def _subscribed(message: pb.WatchRoutesRequest) -> e.Subscribed:
         gateway_version=asked.gateway_version,
         base_url=asked.base_url,
         held=dict(asked.held_versions),
+        certificate=certificate,
     )
 
 

@@ -2,6 +2,8 @@
 
 import logging
 import socket
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -21,14 +23,19 @@ from geniehive.v1 import (
     routing_service_pb2_grpc,
 )
 from geniehive_control.hub import Hub
+from geniehive_control.joining import Joining
 from geniehive_control.rpc.admin_service import AdminService
 from geniehive_control.rpc.auth import Authenticator
+from geniehive_control.rpc.certificates import Certificates
 from geniehive_control.rpc.guard import Guard
 from geniehive_control.rpc.node_service import Intervals, NodeService
 from geniehive_control.rpc.registry_service import QUIET, RegistryService
 from geniehive_control.rpc.routing_service import RoutingService
 
 log = logging.getLogger(__name__)
+
+# Who connects and says nothing does not stay for ever.
+_OPTIONS = [*SERVER_OPTIONS, ("grpc.server_handshake_timeout_ms", 20_000)]
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -41,8 +48,28 @@ SERVICES = tuple(
 )
 
 
-def check_free(listen: str) -> None:
-    """UserError if control can't listen there; gRPC itself would not say why."""
+class Tls(NamedTuple):
+    """listen: for tools, and for machines that join. peers_port: for those that joined; on the same host.
+
+    own: gives control's key and chain, in PEM, for each new connection. bundle: whom control believes, in PEM.
+    """
+
+    listen: str
+    peers_port: int
+    own: Callable[[], tuple[bytes, bytes]]
+    bundle: bytes
+
+
+class Addresses(NamedTuple):
+    """What is listened on: plain, and by TLS without and with certificates of callers; None: not."""
+
+    plain: str
+    tls: str | None = None
+    peers: str | None = None
+
+
+def check_free(listen: str, setting: str = "listen=HOST:PORT") -> None:
+    """UserError if control can't listen there; gRPC itself would not say why. setting: how another is chosen."""
     host, port = address.split(listen)
     try:
         (family, kind, _, _, where), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
@@ -50,14 +77,32 @@ def check_free(listen: str) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(where)
     except OSError as error:
-        raise _cannot_listen(listen, error.strerror or str(error)) from error
+        raise _cannot_listen(listen, error.strerror or str(error), setting) from error
 
 
-def _cannot_listen(listen: str, why: str) -> UserError:
+def _cannot_listen(listen: str, why: str, setting: str = "listen=HOST:PORT") -> UserError:
     return UserError(
         f"control cannot listen on {listen}: {why}. Stop what uses it (another control?), "
-        "or choose another address: --set listen=HOST:PORT"
+        f"or choose another: --set {setting}"
     )
+
+
+def _credentials(tls: Tls, *, demand: bool) -> grpc.ServerCredentials:
+    """demand: whether callers must show a certificate. gRPC can demand one or not ask, and nothing in between."""
+    shown = tls.own()
+
+    def configure(pair: tuple[bytes, bytes]) -> Any:
+        return grpc.ssl_server_certificate_configuration([pair], root_certificates=tls.bundle)
+
+    # Called on a thread of gRPC's, for every connection.
+    def renewed() -> Any:
+        nonlocal shown
+        if (now := tls.own()) == shown:
+            return None
+        shown = now
+        return configure(now)
+
+    return grpc.dynamic_ssl_server_credentials(configure(shown), renewed, demand)
 
 
 class Server:
@@ -68,14 +113,17 @@ class Server:
         intervals: Intervals,
         control_id: str,
         quiet: float = QUIET,
+        joining: Joining | None = None,
     ) -> None:
         self._hub = hub
-        self._server = grpc.aio.server(interceptors=[Guard(authenticator)], options=SERVER_OPTIONS)
+        self._joining = joining
+        certificates = Certificates(hub, joining)
+        self._server = grpc.aio.server(interceptors=[Guard(authenticator)], options=_OPTIONS)
         # Abstract: the guard answers for the methods that stand in the contract before they are served.
-        nodes = NodeService(hub, intervals)  # type: ignore[abstract]
-        routing = RoutingService(hub, control_id)  # type: ignore[abstract]
+        nodes = NodeService(hub, intervals, certificates)
+        routing = RoutingService(hub, control_id, certificates)  # type: ignore[abstract]
         registry = RegistryService(hub, control_id, quiet)  # type: ignore[abstract]
-        admin = AdminService(hub)  # type: ignore[abstract]
+        admin = AdminService(hub, certificates)  # type: ignore[abstract]
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(nodes, self._server)
         routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(routing, self._server)
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(registry, self._server)
@@ -84,16 +132,33 @@ class Server:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
 
-    async def start(self, listen: str) -> str:
-        """Gives the address that is listened on. UserError if that can't be."""
-        host, _ = address.split(listen)
-        try:
-            port = self._server.add_insecure_port(listen)
-        except RuntimeError as error:
-            raise _cannot_listen(listen, "it is in use") from error
+    async def start(self, listen: str, tls: Tls | None = None) -> Addresses:
+        """Gives the addresses that are listened on. UserError if that can't be."""
+        found = Addresses(self._listen(listen, "listen=HOST:PORT", None))
+        if tls is not None:
+            host, _ = address.split(tls.listen)
+            peers = address.join(host, tls.peers_port)
+            found = found._replace(
+                tls=self._listen(tls.listen, "tls.listen=HOST:PORT", _credentials(tls, demand=False)),
+                peers=self._listen(peers, "tls.peers_port=PORT", _credentials(tls, demand=True)),
+            )
+            if self._joining is not None:
+                self._joining.tls_port = address.split(found.tls or "")[1]
+                self._joining.peers_port = address.split(found.peers or "")[1]
         await self._server.start()
         for name in SERVICES:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        return found
+
+    def _listen(self, where: str, setting: str, credentials: grpc.ServerCredentials | None) -> str:
+        host, _ = address.split(where)
+        try:
+            if credentials is None:
+                port = self._server.add_insecure_port(where)
+            else:
+                port = self._server.add_secure_port(where, credentials)
+        except RuntimeError as error:
+            raise _cannot_listen(where, "it is in use", setting) from error
         return address.join(host, port)
 
     async def stop(self, seconds: float) -> None:

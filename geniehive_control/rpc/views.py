@@ -1,5 +1,7 @@
 """Hosts, services, gateways and the cluster as the contract shows them."""
 
+from google.protobuf.duration_pb2 import Duration
+
 from geniehive import convert, failures
 from geniehive.failures import Refused
 from geniehive.rules.model import Service
@@ -12,6 +14,12 @@ from geniehive_control.core.subscriber import Subscriber
 from geniehive_control.core.summary import summarize
 from geniehive_control.core.verdict import Life
 from geniehive_control.rpc.errors import to_refused
+
+
+def duration(seconds: float) -> Duration:
+    made = Duration()
+    made.FromNanoseconds(round(seconds * 1e9))
+    return made
 
 
 def refused_item(item: RefusedItem) -> failure_pb2.Failure:

@@ -11,12 +11,14 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import ClientKey, Condition, Host, Scope, Service
-from geniehive_control.core.records import Stored, StoredHost, StoredKey
+from geniehive_control.core import tokens, trust
+from geniehive_control.core.records import Origin, Stored, StoredCertificate, StoredHost, StoredKey, StoredToken
 from geniehive_control.ports import Audit
 from geniehive_control.store import engine as engines
 from geniehive_control.store import migrate
-from geniehive_control.store.tables import audit, client_keys, cluster, hosts, services
+from geniehive_control.store.tables import audit, certificates, client_keys, cluster, hosts, join_tokens, services
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class _HostBody(msgspec.Struct, frozen=True, omit_defaults=True):
     host: Host
     machine_id: str | None = None
     agent_version: str = ""
+    certified: bool = False
     absence: Condition | None = None
 
 
@@ -74,13 +77,24 @@ class Database:
                             agent_version=body.agent_version,
                             joined=row.joined,
                             last_seen=row.last_seen,
+                            certified=body.certified,
                             online=row.online,
                             absence=body.absence,
                         )
                     )
             rows = await connection.execute(sa.select(client_keys).order_by(client_keys.c.created))
             found_keys = tuple(map(_key, rows))
-        return Stored(cluster_id=cluster_id, hosts=tuple(found_hosts), keys=found_keys)
+            rows = await connection.execute(sa.select(certificates).order_by(certificates.c.issued))
+            found_certificates = tuple(map(_certificate, rows))
+            rows = await connection.execute(sa.select(join_tokens).order_by(join_tokens.c.created))
+            found_tokens = tuple(map(_token, rows))
+        return Stored(
+            cluster_id=cluster_id,
+            hosts=tuple(found_hosts),
+            keys=found_keys,
+            certificates=found_certificates,
+            tokens=found_tokens,
+        )
 
     async def _cluster_id(self, connection: AsyncConnection) -> str:
         values = {"row": 1, "cluster_id": f"c{secrets.token_hex(8)}", "created": time.time(), "checked": time.time()}
@@ -92,7 +106,7 @@ class Database:
         host_rows = [
             {
                 "host_id": host.host_id,
-                "body": _encode(_HostBody(host.host, host.machine_id, host.agent_version, host.absence)),
+                "body": _encode(_host_body_of(host)),
                 "joined": host.joined,
                 "last_seen": host.last_seen,
                 "online": host.online,
@@ -127,6 +141,7 @@ class Database:
     async def forget_host(self, host_id: str, line: Audit) -> None:
         async with engines.step(self._engine) as connection:
             await connection.execute(sa.delete(hosts).where(hosts.c.host_id == host_id))
+            await _revoke(connection, PeerKind.NODE, host_id, line.at)
             await _note(connection, line)
 
     async def add_key(self, key: ClientKey, created: float, line: Audit) -> None:
@@ -148,6 +163,51 @@ class Database:
             await connection.execute(statement)
             await _note(connection, line)
 
+    async def add_certificates(
+        self, added: Sequence[StoredCertificate], line: Audit, token_id: str | None = None
+    ) -> bool:
+        rows = [_certificate_row(item) for item in added]
+        async with engines.step(self._engine) as connection:
+            if token_id is not None:
+                token = join_tokens.c
+                usable = (token.uses_left > 0) & (token.expires > line.at) & token.revoked.is_(None)
+                use = sa.update(join_tokens).where((token.token_id == token_id) & usable)
+                if (await connection.execute(use.values(uses_left=token.uses_left - 1))).rowcount != 1:
+                    return False
+                for kind, peer_id in {(item.kind, item.peer_id) for item in added}:
+                    await _revoke(connection, kind, peer_id, line.at)
+            gone = certificates.c.expires <= line.at - trust.REMEMBERED
+            await connection.execute(sa.delete(certificates).where(gone))
+            await connection.execute(sa.insert(certificates), rows)
+            await _note(connection, line)
+        return True
+
+    async def revoke_peer(self, kind: PeerKind, peer_id: str, line: Audit) -> None:
+        async with engines.step(self._engine) as connection:
+            await _revoke(connection, kind, peer_id, line.at)
+            await _note(connection, line)
+
+    async def add_token(self, token: StoredToken, line: Audit) -> None:
+        values = {
+            "token_id": token.token_id,
+            "sha256": token.sha256,
+            "kinds": " ".join(kind.value for kind in token.kinds),
+            "uses_left": token.uses_left,
+            "created": token.created,
+            "expires": token.expires,
+        }
+        gone = join_tokens.c.expires <= line.at - tokens.REMEMBERED
+        async with engines.step(self._engine) as connection:
+            await connection.execute(sa.delete(join_tokens).where(gone))
+            await connection.execute(sa.insert(join_tokens).values(values))
+            await _note(connection, line)
+
+    async def revoke_token(self, token_id: str, line: Audit) -> None:
+        statement = sa.update(join_tokens).where(join_tokens.c.token_id == token_id).values(revoked=line.at)
+        async with engines.step(self._engine) as connection:
+            await connection.execute(statement)
+            await _note(connection, line)
+
     async def ping(self) -> None:
         # A new value each time: SQLite does not write one that is as it was, and a full disk would go unseen.
         async with engines.step(self._engine) as connection:
@@ -163,9 +223,25 @@ def _insert(dialect: str) -> Any:
     return insert
 
 
+async def _revoke(connection: AsyncConnection, kind: PeerKind, peer_id: str, at: float) -> None:
+    column = certificates.c
+    theirs = (column.kind == kind.value) & (column.peer_id == peer_id) & column.revoked.is_(None)
+    await connection.execute(sa.update(certificates).where(theirs).values(revoked=at))
+
+
 async def _note(connection: AsyncConnection, line: Audit) -> None:
     values = {"at": line.at, "caller": line.caller[:64], "action": line.action[:64], "target": line.target}
     await connection.execute(sa.insert(audit).values(values))
+
+
+def _host_body_of(host: StoredHost) -> _HostBody:
+    return _HostBody(
+        host=host.host,
+        machine_id=host.machine_id,
+        agent_version=host.agent_version,
+        certified=host.certified,
+        absence=host.absence,
+    )
 
 
 def _encode(value: msgspec.Struct) -> str:
@@ -190,6 +266,26 @@ def _key(row: Any) -> StoredKey:
         expires=row.expires,
     )
     return StoredKey(key=key, created=row.created, revoked=row.revoked)
+
+
+# The columns that have the names and the values of the noun's fields.
+_CERTIFICATE = ("serial", "peer_id", "machine_id", "issued", "expires", "revoked")
+_TOKEN = ("token_id", "uses_left", "created", "expires", "revoked")
+
+
+def _certificate_row(item: StoredCertificate) -> dict[str, Any]:
+    words = {"kind": item.kind.value, "origin": item.origin.value}
+    return words | {name: getattr(item, name) for name in _CERTIFICATE}
+
+
+def _certificate(row: Any) -> StoredCertificate:
+    fields = {name: getattr(row, name) for name in _CERTIFICATE}
+    return StoredCertificate(kind=PeerKind(row.kind), origin=Origin(row.origin), **fields)
+
+
+def _token(row: Any) -> StoredToken:
+    fields = {name: getattr(row, name) for name in _TOKEN}
+    return StoredToken(sha256=bytes(row.sha256), kinds=tuple(map(PeerKind, row.kinds.split())), **fields)
 
 
 def _scopes(words: Iterable[str]) -> Iterable[Scope]:

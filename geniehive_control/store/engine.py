@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -94,9 +95,9 @@ def create(url: URL) -> AsyncEngine:
     def on_connect(connection: Any, _: Any) -> None:
         # Python's driver would begin transactions by rules of its own.
         connection.isolation_level = None
+        connection.run_async(_use_wal)
         cursor = connection.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
-        cursor.execute("PRAGMA journal_mode = WAL")
         # Writes are few, so that what was acknowledged may as well survive a power cut.
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
@@ -108,6 +109,19 @@ def create(url: URL) -> AsyncEngine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+async def _use_wal(connection: Any) -> None:
+    """SQLite does not wait if two do this to a new file at once; one of them is told that it is locked."""
+    end = asyncio.get_running_loop().time() + _BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            async with connection.execute("PRAGMA journal_mode = WAL"):
+                return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or asyncio.get_running_loop().time() >= end:
+                raise
+        await asyncio.sleep(0.01)
 
 
 @asynccontextmanager

@@ -3,7 +3,7 @@
 Times are seconds since the epoch. A `body` is JSON of the noun in `geniehive.rules.model` or `core.records`.
 """
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
 metadata = MetaData(
     naming_convention={
@@ -54,6 +54,35 @@ client_keys = Table(
     Column("scopes", Text, nullable=False),
     Column("created", Double, nullable=False),
     Column("expires", Double),
+    Column("revoked", Double),
+)
+
+certificates = Table(
+    "certificates",
+    metadata,
+    # Hexadecimal, lower case.
+    Column("serial", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("peer_id", String(63), nullable=False),
+    Column("machine_id", String(128)),
+    Column("issued", Double, nullable=False),
+    Column("expires", Double, nullable=False),
+    Column("revoked", Double),
+    # What it was given for: a word of core.records.Origin.
+    Column("origin", String(16), nullable=False),
+    Index("ix_certificates_kind", "kind", "peer_id"),
+)
+
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    Column("token_id", String(64), primary_key=True),
+    Column("sha256", LargeBinary(32), nullable=False, unique=True),
+    # Words with spaces between them: "gateway node".
+    Column("kinds", Text, nullable=False),
+    Column("uses_left", Integer, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("expires", Double, nullable=False),
     Column("revoked", Double),
 )
 

@@ -10,7 +10,7 @@ from geniehive import convert
 from geniehive.rules.model import Availability, Condition, Reason
 from geniehive.v1 import failure_pb2, load_pb2, node_service_pb2, node_service_pb2_grpc, registry_service_pb2
 from tests.support.cluster import asset, inventory, service
-from tests.support.control_server import AS_NODE, Control, Node, as_, refused, running_control, until
+from tests.support.control_server import AS_NODE, Control, Node, as_, running_control, until
 
 Request = node_service_pb2.SessionRequest
 OLLAMA = service("gpu-1/ollama", "qwen3")
@@ -310,9 +310,3 @@ async def test_callers() -> None:
         ):
             # Before it said anything.
             assert (await control.session(metadata).ending()).name == name
-
-
-async def test_an_unserved_method_says_so() -> None:
-    async with running_control() as control:
-        error = await refused(control.nodes.Enroll(node_service_pb2.EnrollRequest()))
-        assert (error.name, error.code) == ("NOT_SERVED", grpc.StatusCode.UNIMPLEMENTED)

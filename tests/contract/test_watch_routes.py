@@ -4,6 +4,7 @@ import asyncio
 
 from geniehive.rules.model import Upstream
 from geniehive.v1 import registry_service_pb2, routing_service_pb2
+from geniehive_control.rpc.certificates import Certificates
 from geniehive_control.rpc.routing_service import RoutingService
 from tests.support.cluster import service
 from tests.support.control_server import Control, Gateway, as_, for_client, running_control, until
@@ -174,7 +175,7 @@ async def test_a_change_arrives_within_milliseconds() -> None:
 async def test_parts_are_of_the_size_asked_for() -> None:
     async with running_control() as control:
         await control.node("gpu-1", service("gpu-1/b", *(f"m{number}" for number in range(50))))
-        routing = RoutingService(control.hub, "c", part_bytes=500)  # type: ignore[abstract]
+        routing = RoutingService(control.hub, "c", Certificates(control.hub, None), part_bytes=500)  # type: ignore[abstract]
         gateway = control.watch()
         await gateway.subscribe()
         await gateway.apply()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sized
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ import sqlalchemy as sa
 
 from geniehive.kit.backoff import Backoff
 from geniehive.kit.clock import SystemClock
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import (
     Availability,
     ClientKey,
@@ -25,8 +27,9 @@ from geniehive.rules.model import (
 )
 from geniehive.rules.operations import Ability
 from geniehive_control.core import events as e
+from geniehive_control.core import tokens, trust
 from geniehive_control.core.events import Now
-from geniehive_control.core.records import StoredHost
+from geniehive_control.core.records import Origin, StoredCertificate, StoredHost, StoredToken
 from geniehive_control.core.registry import Pace, Registry
 from geniehive_control.hub import Hub
 from geniehive_control.ports import Audit, StoreUnavailable
@@ -56,6 +59,7 @@ HOST = StoredHost(
     agent_version="1.0",
     joined=1.25,
     last_seen=2.5,
+    certified=True,
     online=True,
 )
 
@@ -133,6 +137,91 @@ async def test_keys(database: Database) -> None:
     stored = (await database.load()).keys
     assert [known.key for known in stored] == keys
     assert [(known.created, known.revoked) for known in stored] == [(0.0, 5.0), (1.0, None)]
+
+
+def certificate(serial: str, issued: float = 0.0, **fields: Any) -> StoredCertificate:
+    made = StoredCertificate(
+        serial=serial, kind=PeerKind.NODE, peer_id="gpu-1", issued=issued, expires=issued + 100.0, origin=Origin.TOKEN
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def token(name: str, created: float = 0.0, **fields: Any) -> StoredToken:
+    made = StoredToken(
+        token_id=name,
+        sha256=name.encode() * 32,
+        kinds=(PeerKind.GATEWAY, PeerKind.NODE),
+        uses_left=2,
+        created=created,
+        expires=created + 100.0,
+    )
+    return msgspec.structs.replace(made, **fields)
+
+
+def line(at: float) -> Audit:
+    return msgspec.structs.replace(LINE, at=at)
+
+
+async def test_certificates(database: Database) -> None:
+    first = certificate("a", machine_id="m1")
+    others = [certificate("b", 1.0, kind=PeerKind.GATEWAY, origin=Origin.KEY), certificate("c", 2.0, peer_id="gpu-2")]
+    assert await database.add_certificates([first], line(0.0))
+    assert await database.add_certificates(others, line(2.0))
+    assert (await database.load()).certificates == (first, *others)
+    await database.revoke_peer(PeerKind.NODE, "gpu-1", line(5.0))
+    await database.revoke_peer(PeerKind.NODE, "gpu-1", line(6.0))
+    revoked = msgspec.structs.replace(first, revoked=5.0)
+    assert (await database.load()).certificates == (revoked, *others)
+    await database.forget_host("gpu-2", line(7.0))
+    found = (await database.load()).certificates
+    assert [(item.serial, item.revoked) for item in found] == [("a", 5.0), ("b", None), ("c", 7.0)]
+    # Those that expired long ago are gone at the next write.
+    await database.add_certificates([certificate("d", 101.0 + trust.REMEMBERED)], line(101.0 + trust.REMEMBERED))
+    assert [item.serial for item in (await database.load()).certificates] == ["c", "d"]
+
+
+async def test_a_token_is_used_up_with_the_certificates_or_not_at_all(database: Database) -> None:
+    await database.add_token(token("t"), line(0.0))
+    assert await database.add_certificates([certificate("a")], line(1.0), "t")
+    both = [certificate("b", 2.0), certificate("c", 2.0, kind=PeerKind.GATEWAY)]
+    assert await database.add_certificates(both, line(2.0), "t")
+    stored = await database.load()
+    assert [item.uses_left for item in stored.tokens] == [0]
+    # Who joins anew loses what it had.
+    assert [(item.serial, item.revoked) for item in stored.certificates] == [("a", 2.0), ("b", None), ("c", None)]
+    assert not await database.add_certificates([certificate("d", 3.0)], line(3.0), "t")
+    assert not await database.add_certificates([certificate("d", 3.0)], line(3.0), "unknown")
+    await database.add_token(token("late"), line(0.0))
+    assert not await database.add_certificates([certificate("d", 100.0)], line(100.0), "late")
+    await database.add_token(token("revoked"), line(0.0))
+    await database.revoke_token("revoked", line(1.0))
+    assert not await database.add_certificates([certificate("d", 3.0)], line(3.0), "revoked")
+    with pytest.raises(StoreUnavailable):
+        # A serial that is there already: nothing of the step counts.
+        await database.add_certificates([certificate("b", 3.0)], line(3.0), "late")
+    after = await database.load()
+    assert after.certificates == stored.certificates
+    assert {item.token_id: item.uses_left for item in after.tokens} == {"t": 0, "late": 2, "revoked": 2}
+
+
+async def test_one_use_is_one_use_however_many_come_at_once(database: Database) -> None:
+    await database.add_token(token("t", uses_left=3), line(0.0))
+    made = [certificate(f"{n:x}", peer_id=f"gpu-{n}") for n in range(8)]
+    answers = await asyncio.gather(*(database.add_certificates([item], line(1.0), "t") for item in made))
+    assert sorted(answers) == [False] * 5 + [True] * 3
+    assert len((await database.load()).certificates) == 3
+
+
+async def test_tokens(database: Database) -> None:
+    made = [token("a"), token("b", 1.0, kinds=(PeerKind.GATEWAY,), uses_left=10_000)]
+    for item in made:
+        await database.add_token(item, line(item.created))
+    assert (await database.load()).tokens == tuple(made)
+    await database.revoke_token("a", line(3.0))
+    assert [item.revoked for item in (await database.load()).tokens] == [3.0, None]
+    late = 100.5 + tokens.REMEMBERED
+    await database.add_token(token("c", late), line(late))
+    assert [item.token_id for item in (await database.load()).tokens] == ["b", "c"]
 
 
 async def test_a_step_is_done_in_full_or_not_at_all(database: Database) -> None:

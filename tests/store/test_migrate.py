@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from geniehive.kit.errors import UserError
 from geniehive_control.store import engine as engines
@@ -41,6 +42,21 @@ async def test_of_several_that_start_at_once_one_does_it(database_url: str, tmp_
         await database.close()
 
 
+async def test_a_new_file_that_several_open_at_once_is_locked_for_none(tmp_path: Path) -> None:
+    # SQLite answers at once that it is locked, but only now and then.
+    for number in range(40):
+        engines_ = [engines.create(engines.parse(f"sqlite:///{tmp_path}/{number}.db", tmp_path)) for _ in range(4)]
+
+        async def ask(engine: AsyncEngine) -> str | None:
+            async with engines.step(engine) as connection:
+                found: str | None = await connection.scalar(sa.text("PRAGMA journal_mode"))
+                return found
+
+        assert await asyncio.gather(*map(ask, engines_)) == ["wal"] * 4
+        for engine in engines_:
+            await engine.dispose()
+
+
 async def test_a_database_that_is_up_to_date_needs_no_alembic(
     database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -66,6 +82,21 @@ async def test_a_migration_that_fails_leaves_no_trace(database_url: str, tmp_pat
         tables = await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names())
     assert tables == ["services"]
     await engine.dispose()
+
+
+async def test_a_database_of_the_first_version_is_brought_up_to_date(database_url: str, tmp_path: Path) -> None:
+    engine = engines.create(engines.parse(database_url, tmp_path))
+    async with engine.begin() as connection:
+        await connection.run_sync(migrate.upgrade, "0001")
+        body = '{"host":{"host_id":"gpu-1"}}'
+        statement = "INSERT INTO hosts (host_id, body, joined, last_seen, online) VALUES ('gpu-1', :body, 1, 2, true)"
+        await connection.execute(sa.text(statement), {"body": body})
+    await engine.dispose()
+    opened = await open_database(database_url, tmp_path)
+    stored = await opened.load()
+    assert [(host.host_id, host.certified) for host in stored.hosts] == [("gpu-1", False)]
+    assert (stored.certificates, stored.tokens) == ((), ())
+    await opened.close()
 
 
 def test_migrations_are_found_in_a_checkout_and_in_a_wheel(

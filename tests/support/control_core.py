@@ -2,23 +2,27 @@
 
 import itertools
 from collections.abc import Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from geniehive.rules import names
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import ClientKey, Endpoint, Inventory, Resource, Service, Upstream
 from geniehive_control.core import compile
 from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
 from geniehive_control.core.events import Event, Now
-from geniehive_control.core.records import Stored, StoredHost
+from geniehive_control.core.records import Origin, Stored, StoredCertificate, StoredHost
 from geniehive_control.core.registry import COMPILE_EVERY, Pace, Registry
 from geniehive_control.core.table import version
+from geniehive_control.core.trust import Certified
 from geniehive_control.core.verdict import Life
 from tests.support.cluster import inventory
 
 E = TypeVar("E", bound=fx.Effect)
 
 WALL = 1_700_000_000.0
+
+_serials = itertools.count(1)
 
 
 class Driver:
@@ -28,11 +32,14 @@ class Driver:
         configured: Iterable[ClientKey] = (),
         lease_ttl: float = 2.5,
         restart_grace: float = 30.0,
+        *,
+        certificates: Iterable[StoredCertificate] = (),
+        tls: bool = False,
     ) -> None:
         self.time = 100.0
-        stored = Stored(cluster_id="c1", hosts=tuple(hosts))
+        stored = Stored(cluster_id="c1", hosts=tuple(hosts), certificates=tuple(certificates))
         pace = Pace(lease_ttl=lease_ttl, restart_grace=restart_grace)
-        self.registry = Registry(stored, self.now, pace, configured)
+        self.registry = Registry(stored, self.now, pace, configured, tls=tls)
         self.effects: list[fx.Effect] = []
         self._numbers = itertools.count(1)
 
@@ -58,14 +65,48 @@ class Driver:
 
     # Nodes.
 
-    def open(self, host_id: str, **hello: str) -> tuple[str, list[fx.Effect]]:
+    def open(self, host_id: str, **hello: Any) -> tuple[str, list[fx.Effect]]:
         session = f"s{next(self._numbers)}"
         return session, self.feed(e.SessionOpened(session_id=session, host_id=host_id, **hello))
+
+    def enrol(
+        self, peer_id: str, machine_id: str | None = None, kind: PeerKind = PeerKind.NODE, life: float = 1000.0
+    ) -> Certified:
+        """A machine joins, under the id that it gets. Its certificate."""
+        given = self.registry.fence.enrol(peer_id, machine_id, self.now)
+        certificate = StoredCertificate(
+            serial=f"{next(_serials):x}",
+            kind=kind,
+            peer_id=given,
+            machine_id=machine_id,
+            issued=self.now.wall,
+            expires=self.now.wall + life,
+            origin=Origin.TOKEN,
+        )
+        self.feed(e.Enrolled(token_id="t", certificates=(certificate,)))
+        return shown(certificate)
+
+    def certify(self, stream_id: str, life: float = 1000.0) -> Certified | None:
+        """Who has this stream asks for a certificate."""
+        grant = self.registry.grant(stream_id, self.now)
+        if grant is None:
+            return None
+        certificate = StoredCertificate(
+            serial=f"{next(_serials):x}",
+            kind=grant.kind,
+            peer_id=grant.peer_id,
+            machine_id=grant.machine_id,
+            issued=self.now.wall,
+            expires=self.now.wall + life,
+            origin=grant.origin,
+        )
+        self.feed(e.CertificateIssued(certificate=certificate))
+        return shown(certificate)
 
     def offer(self, session: str, offered: Inventory) -> list[fx.Effect]:
         return self.feed(e.InventorySent(session_id=session, inventory=offered))
 
-    def join(self, host_id: str, *services: Service, **hello: str) -> str:
+    def join(self, host_id: str, *services: Service, **hello: Any) -> str:
         """A host with its first inventory, stored."""
         session, _ = self.open(host_id, **hello)
         self.offer(session, inventory(host_id, services))
@@ -142,6 +183,10 @@ class Mirror:
             self.ack()
 
 
+def shown(certificate: StoredCertificate) -> Certified:
+    return Certified(certificate.kind, certificate.peer_id, certificate.serial, certificate.expires)
+
+
 def check(registry: Registry) -> None:
     """What must hold after every event."""
     hosts = list(registry.hosts())
@@ -151,6 +196,7 @@ def check(registry: Registry) -> None:
         if host.session is not None:
             assert registry._sessions[host.session.session_id] is host.session
         assert host.life is not Life.ONLINE or host.session is not None
+        assert host.session is None or host.certified == (host.session.certificate is not None)
         assert host.life is not Life.PRESUMED or registry.grace_ends is not None
     assert len(registry._sessions) == sum(host.session is not None for host in registry._hosts.values())
     # Looked at without compiling what may wait.
@@ -194,4 +240,6 @@ def only(effects: Iterable[fx.Effect], kind: type[E]) -> list[E]:
 def restarted(driver: Driver, restart_grace: float = 30.0) -> Driver:
     """Another control on what this one stored."""
     kept = [driver.registry.to_store(host.host_id) for host in driver.registry.hosts()]
-    return Driver([item[0] for item in kept if item is not None], restart_grace=restart_grace)
+    certificates = [c for held in driver.registry.trust._peers.values() for c in held.values()]
+    hosts = [item[0] for item in kept if item is not None]
+    return Driver(hosts, restart_grace=restart_grace, certificates=certificates, tls=driver.registry._members.tls)

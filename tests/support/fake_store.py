@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import ClientKey
-from geniehive_control.core.records import Stored, StoredHost, StoredKey
+from geniehive_control.core.records import Stored, StoredCertificate, StoredHost, StoredKey, StoredToken
 from geniehive_control.ports import Audit, StoreUnavailable
 
 
@@ -16,6 +17,8 @@ class FakeStore:
     def __init__(self) -> None:
         self.hosts: dict[str, StoredHost] = {}
         self.keys: dict[str, StoredKey] = {}
+        self.certificates: dict[str, StoredCertificate] = {}
+        self.tokens: dict[str, StoredToken] = {}
         self.audit: list[Audit] = []
         self.steps: list[str] = []
         self.failing: str | None = None
@@ -30,7 +33,13 @@ class FakeStore:
 
     async def load(self) -> Stored:
         await self._step("load")
-        return Stored(cluster_id="c1", hosts=tuple(self.hosts.values()), keys=tuple(self.keys.values()))
+        return Stored(
+            cluster_id="c1",
+            hosts=tuple(self.hosts.values()),
+            keys=tuple(self.keys.values()),
+            certificates=tuple(self.certificates.values()),
+            tokens=tuple(self.tokens.values()),
+        )
 
     async def put_hosts(self, hosts: Sequence[StoredHost]) -> None:
         await self._step("put_hosts")
@@ -45,6 +54,7 @@ class FakeStore:
     async def forget_host(self, host_id: str, audit: Audit) -> None:
         await self._step("forget_host")
         self.hosts.pop(host_id, None)
+        self._revoke(PeerKind.NODE, host_id, audit.at)
         self.audit.append(audit)
 
     async def add_key(self, key: ClientKey, created: float, audit: Audit) -> None:
@@ -55,6 +65,41 @@ class FakeStore:
     async def revoke_key(self, key_id: str, audit: Audit) -> None:
         await self._step("revoke_key")
         self.keys[key_id] = msgspec.structs.replace(self.keys[key_id], revoked=audit.at)
+        self.audit.append(audit)
+
+    async def add_certificates(
+        self, added: Sequence[StoredCertificate], audit: Audit, token_id: str | None = None
+    ) -> bool:
+        await self._step("add_certificates")
+        if token_id is not None:
+            token = self.tokens[token_id]
+            if token.uses_left <= 0 or token.revoked is not None or token.expires <= audit.at:
+                return False
+            self.tokens[token_id] = msgspec.structs.replace(token, uses_left=token.uses_left - 1)
+            for item in added:
+                self._revoke(item.kind, item.peer_id, audit.at)
+        self.certificates |= {item.serial: item for item in added}
+        self.audit.append(audit)
+        return True
+
+    async def revoke_peer(self, kind: PeerKind, peer_id: str, audit: Audit) -> None:
+        await self._step("revoke_peer")
+        self._revoke(kind, peer_id, audit.at)
+        self.audit.append(audit)
+
+    def _revoke(self, kind: PeerKind, peer_id: str, at: float) -> None:
+        for serial, item in self.certificates.items():
+            if (item.kind, item.peer_id, item.revoked) == (kind, peer_id, None):
+                self.certificates[serial] = msgspec.structs.replace(item, revoked=at)
+
+    async def add_token(self, token: StoredToken, audit: Audit) -> None:
+        await self._step("add_token")
+        self.tokens[token.token_id] = token
+        self.audit.append(audit)
+
+    async def revoke_token(self, token_id: str, audit: Audit) -> None:
+        await self._step("revoke_token")
+        self.tokens[token_id] = msgspec.structs.replace(self.tokens[token_id], revoked=audit.at)
         self.audit.append(audit)
 
     async def ping(self) -> None:

@@ -13,13 +13,19 @@ from pathlib import Path
 import grpc
 import pytest
 
+from geniehive.channels import Tls, sync_channel
+from geniehive.kit import machine
 from geniehive.kit.errors import EXIT_OK, EXIT_USAGE
 from geniehive.v1 import admin_service_pb2, admin_service_pb2_grpc, credential_pb2
+from geniehive_control.app import advertised
+from geniehive_control.settings import ControlSettings, TlsSettings
 
 
 class Process:
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.folder = folder
+        # The one that it is ready.
+        self.notice: dict[str, str] = {}
         environment = {**os.environ, "GENIEHIVE_NOTICES": "1", "GENIEHIVE_STOP_AT_STDIN_END": "1"}
         self.child = subprocess.Popen(
             [sys.executable, "-m", "geniehive_control", "--state-dir", str(folder), *arguments],
@@ -38,6 +44,7 @@ class Process:
             raise AssertionError(self.end())
         notice = json.loads(line)
         assert (notice["notice"], notice["daemon"]) == ("ready", "control")
+        self.notice = notice
         return str(notice["address"])
 
     def end(self, signal_: int | None = None) -> tuple[int, str]:
@@ -92,6 +99,49 @@ def test_what_was_acknowledged_outlives_a_kill(tmp_path: Path, processes: list[P
         assert (tmp_path / name).stat().st_mode & 0o077 == 0
 
 
+def test_with_listeners_for_other_machines(tmp_path: Path, processes: list[Process]) -> None:
+    sets = ("--set", "tls.listen=127.0.0.1:0", "--set", "tls.peers_port=0", "--set", "tls.advertise=[c.example, 'd:9']")
+    first = start(processes, tmp_path, *sets)
+    first.ready()
+    tls_address, peers = first.notice["tls_address"], first.notice["peers_address"]
+    ca = (tmp_path / "tls" / "ca.pem").read_bytes()
+    assert (tmp_path / "tls" / "ca.key").stat().st_mode & 0o077 == 0
+    metadata = (("authorization", "Bearer " + (tmp_path / "admin.key").read_text().strip()),)
+    with sync_channel(tls_address, Tls(ca)) as channel:
+        admin = admin_service_pb2_grpc.AdminServiceStub(channel)
+        request = admin_service_pb2.CreateJoinTokenRequest()
+        answer = admin.CreateJoinToken(request, metadata=metadata, timeout=10)
+    port = tls_address.rpartition(":")[2]
+    assert list(answer.addresses) == [f"c.example:{port}", "d:9"]
+    with sync_channel(peers, Tls(ca)) as channel, pytest.raises(grpc.RpcError) as caught:
+        admin_service_pb2_grpc.AdminServiceStub(channel).CreateJoinToken(request, metadata=metadata, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE  # type: ignore[attr-defined]
+    first.end(signal.SIGTERM)
+    second = start(processes, tmp_path, *sets)
+    second.ready()
+    assert (tmp_path / "tls" / "ca.pem").read_bytes() == ca
+    with sync_channel(second.notice["tls_address"], Tls(ca)) as channel:
+        admin = admin_service_pb2_grpc.AdminServiceStub(channel)
+        listed = admin.ListJoinTokens(admin_service_pb2.ListJoinTokensRequest(), metadata=metadata, timeout=10)
+    assert [token.token_id for token in listed.join_tokens] == [answer.join_token.token_id]
+    code, log = second.end(signal.SIGTERM)
+    assert code == EXIT_OK
+    assert answer.token not in log
+    assert "PRIVATE KEY" not in log
+
+
+def test_where_others_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "addresses", lambda: ["192.0.2.7", "2001:db8::7"])
+    for listen, advertise, expected in (
+        ("0.0.0.0:1", None, ["192.0.2.7:5", "[2001:db8::7]:5"]),
+        ("[::]:1", None, ["192.0.2.7:5", "[2001:db8::7]:5"]),
+        ("192.0.2.1:1", None, ["192.0.2.1:5"]),
+        ("0.0.0.0:1", ["[2001:db8::1]", "a.b:7"], ["[2001:db8::1]:5", "a.b:7"]),
+    ):
+        settings = ControlSettings(tls=TlsSettings(listen=listen, advertise=advertise))
+        assert advertised(settings.tls, 5) == expected
+
+
 def test_it_ends_with_its_supervisor(tmp_path: Path, processes: list[Process]) -> None:
     process = start(processes, tmp_path)
     process.ready()
@@ -123,7 +173,7 @@ def test_a_database_of_a_newer_version(tmp_path: Path, processes: list[Process])
     connection.close()
     log = fails(start(processes, tmp_path))
     assert "9999" in log
-    assert "0001" in log
+    assert "0002" in log
     assert "Upgrade GenieHive" in log
 
 
@@ -143,7 +193,7 @@ def test_wrong_settings(tmp_path: Path, processes: list[Process]) -> None:
         for settings in (
             ["lease_tll=3"],
             ["database_url=mysql://x/y"],
-            ["listen=0.0.0.0:0", "auth.require=false"],
+            ["listen=127.0.0.1:0", "tls.listen=127.0.0.1:0", "auth.require=false"],
             ["database_url=postgresql://u:hidden@127.0.0.1:1/d"],
         )
     ]

@@ -1,5 +1,6 @@
 """Settings say nothing of what they hide, and refuse what makes no sense."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,9 @@ import yaml
 from geniehive.kit import config
 from geniehive.kit.errors import UserError
 from geniehive.rules.model import Scope
-from geniehive_control.app import _intervals, _keys
-from geniehive_control.rpc.auth import digest
-from geniehive_control.settings import AuthSettings, ControlSettings
-
-LOOPBACK = "127.0.0.1:8801"
+from geniehive_control.app import _check_listeners, _intervals, _keys
+from geniehive_control.rpc.auth import Required, digest
+from geniehive_control.settings import AuthSettings, ControlSettings, TlsSettings
 
 
 def load(*overrides: str) -> ControlSettings:
@@ -25,6 +24,7 @@ def test_the_full_file_is_the_defaults(root: Path) -> None:
     written = yaml.safe_load(file.read_text())
     assert set(written) == set(ControlSettings.__struct_fields__)
     assert set(written["auth"]) == set(AuthSettings.__struct_fields__)
+    assert set(written["tls"]) == set(TlsSettings.__struct_fields__)
 
 
 def test_secrets_are_not_shown() -> None:
@@ -57,7 +57,7 @@ def test_intervals() -> None:
 
 
 def test_local_secrets_by_default(tmp_path: Path) -> None:
-    configured, required = _keys(AuthSettings(), LOOPBACK, tmp_path)
+    configured, required = _keys(AuthSettings(), tmp_path)
     assert [(key.key_id, key.scopes) for key in configured] == [
         ("local-admin", (Scope.ADMIN,)),
         ("local-client", (Scope.INFER, Scope.READ)),
@@ -74,7 +74,7 @@ def test_keys_from_settings_files_and_environment(tmp_path: Path, monkeypatch: p
         f"auth.client_keys=[{{name: a, key_file: {tmp_path / 'key'}, scopes: [admin, read, read]}}]",
         "auth.node_keys=[{key_env: SOME_KEY}, {key: given}]",
     ).auth
-    configured, required = _keys(auth, LOOPBACK, tmp_path)
+    configured, required = _keys(auth, tmp_path)
     assert [(key.key_id, key.sha256, key.scopes) for key in configured] == [
         ("a", digest("from-file"), (Scope.READ, Scope.ADMIN))
     ]
@@ -98,7 +98,7 @@ def test_keys_from_settings_files_and_environment(tmp_path: Path, monkeypatch: p
 )
 def test_wrong_keys(auth: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=text):
-        _keys(load(f"auth.{auth}").auth, LOOPBACK, tmp_path)
+        _keys(load(f"auth.{auth}").auth, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,38 @@ def test_wrong_keys(auth: str, text: str, tmp_path: Path) -> None:
         (["auth.node_keys=[]"], True, False),
     ],
 )
-def test_authentication_off_on_loopback_only(
+def test_authentication_off_on_this_machine_only(
     overrides: list[str], clients: bool, nodes: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    auth = load(*overrides).auth
-    _, required = _keys(auth, LOOPBACK, tmp_path)
+    settings = load("listen=127.0.0.1:0", *overrides)
+    _, required = _keys(settings.auth, tmp_path)
     assert (required.clients, required.nodes) == (clients, nodes)
+    _check_listeners(settings, required)
     assert "is off" in caplog.text
-    with pytest.raises(UserError, match=r"authentication is off .* Listen on 127\.0\.0\.1"):
-        _keys(auth, "0.0.0.0:8801", tmp_path)
+    settings = load("listen=127.0.0.1:0", "tls.listen=127.0.0.1:0", *overrides)
+    with pytest.raises(UserError, match=r"authentication is off .* Leave tls\.listen out"):
+        _check_listeners(settings, required)
 
 
-def test_listening_off_loopback_warns(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    _keys(AuthSettings(), "0.0.0.0:8801", tmp_path)
-    assert "without TLS" in caplog.text
+def wrong(*overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        _check_listeners(load("listen=127.0.0.1:0", *overrides), Required())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8801", "'[::]:0'", "192.0.2.1:1", "some.name:1"])
+def test_plain_text_is_for_loopback(listen: str) -> None:
+    assert "set tls.listen" in wrong(f"listen={listen}")
+
+
+def test_listeners_for_other_machines() -> None:
+    _check_listeners(load("listen=127.0.0.1:0", "tls.listen=0.0.0.0:0", "tls.peers_port=0"), Required())
+    assert "both 8804" in wrong("tls.listen=127.0.0.1:8804", "tls.peers_port=8804")
+    assert "belong together" in wrong("tls.listen=127.0.0.1:0", "tls.ca_cert=x")
+    assert "'a:b'" in wrong("tls.listen=127.0.0.1:0", "tls.advertise=['a:b']")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert "--set tls.listen=HOST:PORT" in wrong(f"tls.listen=127.0.0.1:{port}")
+        assert "--set tls.peers_port=PORT" in wrong("tls.listen=127.0.0.1:0", f"tls.peers_port={port}")

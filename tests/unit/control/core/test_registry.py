@@ -3,11 +3,18 @@
 import msgspec
 import pytest
 
-from geniehive.rules.model import Availability, Condition, MachineLoad, Reason, ServiceLoad
+from geniehive.rules.model import Availability, Condition, Load, MachineLoad, Reason, ServiceLoad
 from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
+from geniehive_control.core import registry as registries
 from geniehive_control.core.refusal import Why
-from geniehive_control.core.registry import _MOST_TOLD, SEEN_EVERY, SWEEP_EVERY
+from geniehive_control.core.registry import (
+    _MOST_TOLD,
+    COMPILE_EVERY,
+    FIRST_LEASE,
+    SEEN_EVERY,
+    SWEEP_EVERY,
+)
 from geniehive_control.core.verdict import Life
 from tests.support.cluster import inventory, service
 from tests.support.control_core import WALL, Driver, Mirror, kinds, only, restarted
@@ -88,6 +95,28 @@ def test_silence_ends_the_lease_and_the_session() -> None:
     assert upstream.condition.reason is Reason.LEASE_EXPIRED
     # What the silent node still sends counts for nothing.
     assert driver.offer(session, inventory("gpu-1", revision=2)) == []
+
+
+def test_who_has_only_said_hello_is_given_longer() -> None:
+    driver = Driver()
+    session, _ = driver.open("gpu-1")
+    assert not only(driver.wait(2.0), fx.EndSession)
+    driver.beat(session)
+    assert not only(driver.wait(FIRST_LEASE - 2.1), fx.EndSession)
+    (ending,) = only(driver.wait(0.1 + SWEEP_EVERY), fx.EndSession)
+    assert (ending.session_id, ending.refusal.why) == (session, Why.SESSION_LOST)
+    assert driver.registry._hosts == {}
+
+
+def test_what_control_had_no_time_to_read_is_not_taken_for_silence() -> None:
+    driver = Driver()
+    session, silent = driver.join("gpu-1", OLLAMA), driver.join("gpu-2", service("gpu-2/ollama", "m"))
+    # It did nothing at all for longer than a lease; what nodes sent is read only after this.
+    driver.time += 4.0
+    assert not only(driver.feed(e.Tick()), fx.EndSession)
+    driver.beat(session)
+    (ending,) = only(driver.wait(2.4), fx.EndSession)
+    assert (ending.session_id, ending.refusal.why) == (silent, Why.SESSION_LOST)
 
 
 def test_a_closed_stream_takes_the_host_offline_at_once_and_is_stored() -> None:
@@ -221,7 +250,8 @@ def test_load_of_what_is_not_in_the_inventory_is_passed_over() -> None:
     driver = Driver()
     session = driver.join("gpu-1", OLLAMA)
     loads = (ServiceLoad(service="gpu-1/ollama", running=1, age_seconds=0.5), ServiceLoad(service="gpu-1/other"))
-    driver.feed(e.LoadSent(session_id=session, machine=MachineLoad(host_id="?", load_average=1.0), services=loads))
+    sent = Load(machine=MachineLoad(host_id="?", load_average=1.0), services=loads)
+    driver.feed(e.LoadSent(session_id=session, read=lambda: sent))
     driver.time += 2.0
     host = driver.registry.host("gpu-1")
     assert host is not None
@@ -451,3 +481,18 @@ def test_watchers_hear_of_what_changed_alone() -> None:
     assert (changed.hosts, changed.services) == (frozenset(), frozenset({"gpu-1/b"}))
     (changed,) = only(driver.close(session), fx.Changed)
     assert (changed.hosts, changed.services) == (frozenset({"gpu-1"}), frozenset({"gpu-1/ollama", "gpu-1/b"}))
+
+
+def test_names_that_many_have_are_compiled_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registries, "COMPILE_SPARE", COMPILE_EVERY / 2)
+    driver = Driver()
+    for number in range(9):
+        driver.join(f"h{number}", service(f"h{number}/a", "m"))
+    driver.wait(1.0)
+    # Told at once, and ten offers were gone through.
+    driver.join("one", service("one/a", "m"))
+    driver.join("two", service("two/a", "m"))
+    driver.wait(4 * COMPILE_EVERY)
+    assert driver.registry._table.stale
+    driver.wait(1.1 * COMPILE_EVERY)
+    assert not driver.registry._table.stale

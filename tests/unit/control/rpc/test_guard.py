@@ -32,6 +32,9 @@ class Context:
         self.steps: list[str] = []
         self.sends = asyncio.Event()
 
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {}
+
     async def read(self) -> object:
         await self.sends.wait()
         self.steps.append("read")

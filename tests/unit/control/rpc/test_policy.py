@@ -2,9 +2,11 @@
 
 import pytest
 
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import Scope
 from geniehive.v1 import admin_service_pb2, node_service_pb2, registry_service_pb2, routing_service_pb2
 from geniehive_control.core.refusal import Refusal
+from geniehive_control.core.trust import Certified
 from geniehive_control.rpc.admin_service import AdminService
 from geniehive_control.rpc.node_service import NodeService
 from geniehive_control.rpc.policy import GATEWAY, NODE, POLICY, Caller, Rule, check
@@ -60,6 +62,9 @@ def test_callers() -> None:
     assert allows(node, peer)
     assert allows(gateway, peer)
     assert not allows(admin, peer)
+    for kind, own, other in ((PeerKind.NODE, node, gateway), (PeerKind.GATEWAY, gateway, node)):
+        certified = Caller("peer", peer=True, certificate=Certified(kind, "gpu-1", "a", 0.0))
+        assert (allows(own, certified), allows(other, certified), allows(admin, certified)) == (True, False, False)
     tool = Caller("k", scopes=(Scope.ADMIN,))
     assert not allows(node, tool)
     assert allows(gateway, tool)

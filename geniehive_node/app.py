@@ -1,156 +1,150 @@
 """Builds a node from its settings and runs it."""
 
 import asyncio
+import ipaddress
 import logging
 import uuid
-from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
-from geniehive import channels
-from geniehive.kit import lifecycle, machine, notices, state
-from geniehive.kit.clock import Clock, SystemClock
-from geniehive.kit.errors import UserError
+from geniehive import channels, membership
+from geniehive.kit import address, lifecycle, machine, notices, state
+from geniehive.kit.clock import SystemClock
+from geniehive.kit.errors import EXIT_REFUSED, UserError
 from geniehive.kit.http1 import Client
-from geniehive.kit.tasks import Tasks
+from geniehive.membership import Cluster, Credential
 from geniehive.rules import names
-from geniehive.rules.model import Host, Relay
+from geniehive.rules.identity import PeerKind
+from geniehive.rules.model import Host
 from geniehive_node import system
-from geniehive_node.core import inventory as core
-from geniehive_node.engines.ask import Target
-from geniehive_node.engines.watcher import Watcher
+from geniehive_node.core.looks import Choice
+from geniehive_node.node import WILDCARDS, Node, Plan
 from geniehive_node.relay import RelayServer
-from geniehive_node.session import Hooks, Identity, Link, Load
+from geniehive_node.session import Identity
 from geniehive_node.settings import NodeSettings
-from geniehive_node.sources import Place, places, read_key
+from geniehive_node.sources import places, read_key
 
 log = logging.getLogger(__name__)
 
 _ALLOWED = "up to 63 of a-z, 0-9, dot, dash and underscore are allowed"
+_CONTROL = "127.0.0.1:8801"
+_RELAY_PORT = 8803
 
 
 async def serve(settings: NodeSettings, stop: lifecycle.Stop) -> None:
     """Runs a node until it is told to stop. UserError if it can't start, or control refused it for good."""
     _check(settings)
-    node_key = _node_key(settings)
-    found = places(settings.engines, settings.providers, settings.discover_ports if settings.discover else ())
-    host = await _host(settings)
+    engines = places(
+        settings.engines,
+        settings.providers,
+        settings.discover_ports if settings.discover else (),
+        Choice(settings.way),
+    )
     clock = SystemClock()
+    plan = await _plan(settings)
+    credential = Credential(plan.folder, PeerKind.NODE)
+    if plan.far:
+        _check_certificate(plan, credential, clock.wall())
+    host = await _host(settings, plan, credential)
+    node_key = None if plan.far else _node_key(settings)
+    identity = Identity(host.host_id, machine.fingerprint(), uuid.uuid4().hex, node_key)
     async with Client() as client:
-        token = state.new_secret("ghr")
-        relay = RelayServer(client, token, settings.relay.connect_timeout)
-        await relay.start(settings.relay.listen)
-        notices.send("ready", daemon="node", relay_url=relay.base_url)
-        log.info("node %s: relay on %s, control at %s", host.host_id, relay.base_url, settings.control)
-        identity = Identity(host.host_id, machine.fingerprint(), uuid.uuid4().hex, node_key)
-        offered = Relay(host_id=host.host_id, base_urls=(relay.base_url,), token=token)
-        node = Node(settings, identity, core.Catalog(host, [p.source for p in found], offered), found, relay, clock)
+        by_tls = credential if plan.relay_token is None else None
+        relay = RelayServer(client, settings.relay.connect_timeout, token=plan.relay_token, credential=by_tls)
         try:
-            await node.run(client, stop)
+            # Without a certificate in this name the relay waits until control gives one.
+            if by_tls is None or (credential.peer is not None and credential.peer.peer_id == host.host_id):
+                await relay.start(plan.listen)
+            notices.send("ready", daemon="node", relay_url=relay.base_url)
+            log.info("node %s: relay on %s, control at %s", host.host_id, relay.base_url or plan.listen, plan.control)
+            await Node(plan, identity, host, engines, relay, credential, clock).run(client, stop)
         finally:
             await relay.stop(settings.stop_grace)
 
 
-class Node:
-    """Connects what the engines tell, what is offered, and the session."""
-
-    def __init__(
-        self,
-        settings: NodeSettings,
-        identity: Identity,
-        catalog: core.Catalog,
-        found: Sequence[Place],
-        relay: RelayServer,
-        clock: Clock,
-    ) -> None:
-        self._settings = settings
-        self._host_id = identity.host_id
-        self._catalog = catalog
-        self._places = found
-        self._targets: dict[str, Target] = {p.source.key: p.target for p in found}
-        self._relay = relay
-        self._clock = clock
-        self._sampler: system.Sampler | None = None
-        hooks = Hooks(self._met, self._registered, lambda: self._handle(core.TooMuch()), self._load)
-        self._link = Link(settings.control, identity, hooks, clock)
-
-    async def run(self, client: Client, stop: lifecycle.Stop) -> None:
-        """Until told to stop, then until control knows."""
-        self._sampler = await asyncio.to_thread(system.Sampler)
-        watching = Tasks()
-        waiting = Tasks()
-        try:
-            interval = self._settings.poll_interval
-            watchers = [Watcher(p.source, p.target, client, interval, self._handle) for p in self._places]
-            for watcher, place in zip(watchers, self._places, strict=True):
-                watching.start(watcher.run(), f"watch {place.source.key}")
-            watching.start(self._first_looks(watchers), "first looks")
-            link = waiting.start(self._link.run(), "link")
-            asked = waiting.start(stop.wait(), "stop")
-            await asyncio.wait([link, asked, watching.failed], return_when=asyncio.FIRST_COMPLETED)
-            await watching.close()
-            if stop.asked and not link.done():
-                log.info("stopping: %s", stop.cause)
-                self._handle(core.Stopping())
-                self._link.stop()
-                await asyncio.wait([link])
-            if link.done():
-                link.result()
-            if watching.failed.done():
-                raise watching.failed.result()
-        finally:
-            await watching.close()
-            await waiting.close()
-
-    async def _first_looks(self, watchers: Iterable[Watcher]) -> None:
-        try:
-            async with asyncio.timeout(self._settings.first_look_timeout):
-                for watcher in watchers:
-                    await watcher.looked.wait()
-        except TimeoutError:
-            log.warning("some engines take their time to answer; the others are offered meanwhile")
-        self._handle(core.FirstLooksDone())
-
-    def _handle(self, event: core.Event) -> None:
-        for effect in self._catalog.handle(event, self._clock.now()):
-            match effect:
-                case core.Found():
-                    notices.send(
-                        "first_look",
-                        chat_models=effect.chat_models,
-                        engines=list(effect.engines),
-                        troubles=effect.troubles,
-                    )
-                case core.Offer():
-                    routes = {service: self._targets[key] for service, key in effect.sources.items()}
-                    self._relay.serve(effect.inventory.host.host_id, routes)
-                    self._link.offer(effect.inventory)
-
-    async def _met(self, cluster_id: str, host_id: str, renamed: bool) -> None:
-        if renamed:
-            log.warning("control knows this machine as %s, not as %s; keeping that name", host_id, self._host_id)
-            self._host_id = host_id
-            path = self._settings.state_folder / "machine-id"
-            try:
-                await asyncio.to_thread(state.write_private, path, host_id.encode("ascii") + b"\n")
-            except OSError as error:
-                log.error("cannot write %s, so the name is lost at the next start: %s", path, error.strerror)
-        self._handle(core.Joined(cluster_id=cluster_id, host_id=host_id))
-
-    def _registered(self, host_id: str) -> None:
-        log.info("registered as %s", host_id)
-        notices.send("registered", host_id=host_id)
-
-    async def _load(self) -> Load:
-        assert self._sampler is not None
-        sample = await asyncio.to_thread(self._sampler.sample, self._host_id)
-        return sample, self._catalog.load(self._relay.in_flight())
+async def _plan(settings: NodeSettings) -> Plan:
+    folder = settings.state_folder
+    joined = Cluster.load(folder)
+    control, far = settings.control, False
+    if control is None:
+        control, far = (joined.peers, True) if joined is not None else (_CONTROL, False)
+    elif joined is not None and not address.is_loopback(address.split(control)[0]):
+        far = True
+    else:
+        channels.check_plain(control)
+    listen = settings.relay.listen or await _listen(control, far)
+    host, _ = address.split(listen)
+    loopback = address.is_loopback(host)
+    advertise, port = None, None
+    if settings.relay.advertise is not None:
+        advertise, port = _advertised(settings.relay.advertise)
+    elif host not in WILDCARDS:
+        advertise = host
+    return Plan(
+        folder=folder,
+        control=control,
+        far=far,
+        joined=joined if far else None,
+        listen=listen,
+        relay_token=state.new_secret("ghr") if loopback else None,
+        advertise=advertise,
+        advertise_port=port or None,
+        near=not far or (folder / membership.FOLDER / f"{PeerKind.GATEWAY.value}.pem").exists(),
+        poll_interval=settings.poll_interval,
+        first_look_timeout=settings.first_look_timeout,
+    )
 
 
-async def _host(settings: NodeSettings) -> Host:
+def _advertised(given: str) -> tuple[str, int]:
+    """ "HOST" or "HOST:PORT"; port 0: not said."""
+    try:
+        return str(ipaddress.ip_address(given.strip("[]"))), 0
+    except ValueError:
+        pass
+    try:
+        return address.split(given, 0)
+    except UserError as error:
+        raise UserError(f"relay.advertise: {error}") from error
+
+
+async def _listen(control: str, far: bool) -> str:
+    if not far:
+        return address.join("127.0.0.1", _RELAY_PORT)
+    towards, _ = address.split(control)
+    local = await asyncio.to_thread(address.local_towards, towards) or towards
+    return address.join("::" if ":" in local else "0.0.0.0", _RELAY_PORT)
+
+
+def _check_certificate(plan: Plan, credential: Credential, wall: float) -> None:
+    """Of a machine that joined."""
+    assert plan.joined is not None
+    again = f"Join again: geniehive join {plan.joined.control} --token TOKEN"
+    if credential.peer is None:
+        raise UserError(
+            f"this machine joined the cluster at {plan.joined.control}, but {credential.path} has no certificate of "
+            f"that cluster any more. {again}",
+            EXIT_REFUSED,
+        )
+    assert credential.expires is not None
+    # Not the end: it may be this clock that is wrong. Control has the last word.
+    if wall >= credential.expires:
+        day = datetime.fromtimestamp(credential.expires, UTC).strftime("%Y-%m-%d %H:%M UTC")
+        log.warning("by this machine's clock its certificate expired on %s. If the clock is right: %s", day, again)
+
+
+async def _host(settings: NodeSettings, plan: Plan, credential: Credential) -> Host:
     host_id = settings.host_id
+    if plan.far:
+        assert credential.peer is not None
+        if host_id is not None and host_id != credential.peer.peer_id:
+            raise UserError(
+                f"host_id {host_id!r}: this machine joined its cluster as {credential.peer.peer_id!r}, and its "
+                f"certificate says so. Leave that setting out, or join under the other name: geniehive join --name"
+            )
+        host_id = credential.peer.peer_id
     if host_id is None:
-        host_id = state.machine_id(settings.state_folder, names.to_id(machine.host_name()))
+        host_id = state.machine_id(plan.folder, names.to_id(machine.host_name()))
         if not names.is_id(host_id):
-            path = settings.state_folder / "machine-id"
+            path = plan.folder / "machine-id"
             raise UserError(
                 f"{path} holds {host_id[:80]!r}, which is no host id: {_ALLOWED}. Correct or delete the file"
             )
@@ -177,7 +171,6 @@ def _check(settings: NodeSettings) -> None:
             raise UserError(f"{name} must be more than 0 seconds")
     if not settings.stop_grace >= 0:
         raise UserError("stop_grace must not be less than 0 seconds")
-    channels.check_plain(settings.control)
     for port in settings.discover_ports:
         if not 0 < port < 65536:
             raise UserError(f"discover_ports: {port} is no port")

@@ -1,23 +1,23 @@
 """The way from a gateway to an engine that needs a key, listens on loopback, or wants another path.
 
-`POST {base_url}/{host}/{service}{API path}` with `authorization: Bearer {token}` goes to the service's engine with the
-engine's own key. Nothing else goes through: only registered services, only the API's paths, exactly as they are
-spelled. The gateway sets the limits in time; when it leaves, the engine's work is aborted.
+`POST {base_url}/{host}/{service}{API path}` goes to the service's engine with the engine's own key. Off loopback this
+is HTTPS, and gateways are known by their certificates (see `door`); on loopback it is HTTP, and every request has
+`authorization: Bearer {token}`. Nothing else goes through: only registered services, only the API's paths, exactly as
+they are spelled. The gateway sets the limits in time; when it leaves, the engine's work is aborted.
 """
 
 import asyncio
 import hmac
 import logging
-import os
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import cast
 
 import orjson
 from aiohttp import web
 from multidict import CIMultiDict
 
-from geniehive.kit import address
-from geniehive.kit.errors import UserError
+from geniehive.kit import address, http_server
 from geniehive.kit.http1 import (
     Client,
     ConnectFailed,
@@ -30,7 +30,9 @@ from geniehive.kit.http1 import (
     TotalTimeout,
 )
 from geniehive.kit.http_server import Connection, fault
+from geniehive.membership import Credential
 from geniehive_node.core import ways
+from geniehive_node.door import Door, Refusal
 from geniehive_node.engines.ask import GENIEHIVE, Target
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,10 @@ _READ_SIZE = 256 * 1024
 _LINE_LIMIT = 16 * 1024
 _FIELD_LIMIT = 64 * 1024
 _FIELDS = 256
+# Requests under way; a gateway does something else with what comes on top.
+REQUESTS = 4096
+# For those who may not ask, to ask and be told so.
+_REFUSED_SECONDS = 5.0
 # For what was cut to end in order.
 _LAST_SECONDS = 0.1
 
@@ -56,18 +62,41 @@ _NOT_SENT_ON = _HOP_BY_HOP | {"host", "content-length", "expect", "authorization
 _NOT_SENT_BACK = _HOP_BY_HOP | {"set-cookie", ERROR_HEADER}
 
 
-class _Refusal(Exception):
-    def __init__(self, status: int, word: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.word = word
-        self.message = message
+_STOPPING = Refusal(503, "stopping", "this node is stopping")
+_BUSY = Refusal(503, "busy", f"{REQUESTS} requests are under way through this relay, and no more are taken", 1)
+
+
+class _Refused(Exception):
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+def _refused(status: int, word: str, message: str) -> _Refused:
+    return _Refused(Refusal(status, word, message))
 
 
 class _Connection(Connection):
-    """Says malformed HTTP to be so as all our errors are said, and in one line of the log."""
+    """A gateway's connection. Says malformed HTTP to be so as all our errors are said, and in one line of the log."""
 
-    __slots__ = ()
+    __slots__ = ("door", "refusal")
+
+    door: Door
+    # The only answer that this peer gets.
+    refusal: Refusal | None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports of TLS are no asyncio.Transport by class.
+        transport = cast(asyncio.Transport, transport)
+        self.refusal = self.door.enter(transport)
+        if self.refusal is not None:
+            asyncio.get_running_loop().call_later(_REFUSED_SECONDS, transport.abort)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self.transport is not None:
+            self.door.leave(self.transport)
+        super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -80,22 +109,39 @@ class _Connection(Connection):
             return super().handle_error(request, status, exc, message)
         said = fault(message)
         log.info("refused what is not HTTP: %s", said)
-        answer = _refuse(_Refusal(status, "bad-request", f"this is not HTTP/1.1 as it should be: {said}"))
+        answer = _refuse(Refusal(status, "bad-request", f"this is not HTTP/1.1 as it should be: {said}"))
         answer.force_close()
         return answer
 
 
 class RelayServer:
-    """`routes` says what each service id leads to. `base_url` is set once it listens."""
+    """`serve` says what each service id leads to.
 
-    def __init__(self, client: Client, token: str, connect_timeout: float) -> None:
+    credential: of this node, for TLS; must have a certificate when the relay starts. token: without TLS.
+    base_url: where it listens, as the system names that address; empty before `start`.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        connect_timeout: float,
+        *,
+        token: str | None = None,
+        credential: Credential | None = None,
+        requests: int = REQUESTS,
+    ) -> None:
+        assert (token is None) != (credential is None)
         self._client = client
-        self._token = f"Bearer {token}".encode()
+        self._token = f"Bearer {token}".encode() if token is not None else None
+        self._credential = credential
+        self._door = Door(credential)
+        self._most = requests
         # Only the connect limit is ours: how long an answer may take, the gateway knows.
         self._timeouts = Timeouts(connect=connect_timeout, first_byte=None, idle=None)
         self._host_id = ""
         self._routes: Mapping[str, Target] = {}
         self._in_flight: Counter[str] = Counter()
+        self._total = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._stopping = False
@@ -114,26 +160,14 @@ class RelayServer:
 
     async def start(self, listen: str) -> None:
         """UserError if the address can't be had."""
-        host, port = address.split(listen)
-        if not address.is_loopback(host):
-            raise UserError(
-                f"relay.listen {listen}: the relay has no TLS in this version, so it listens on loopback only; "
-                "choose 127.0.0.1:PORT"
-            )
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(self._connection, host, port, backlog=1024)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UserError(
-                f"the relay cannot listen on {listen}: {reason}. Is another node running? "
-                "Choose another address: relay.listen"
-            ) from error
-        bound = self._server.sockets[0].getsockname()
-        self.base_url = f"http://{address.join(bound[0], bound[1])}"
+        host, _ = address.split(listen)
+        assert self._credential is not None or address.is_loopback(host)
+        advice = "Is another node running? Choose another address: relay.listen"
+        context = self._credential.server_context() if self._credential is not None else None
+        self._server, self.base_url = await http_server.listen(self._connection, listen, "the relay", advice, context)
 
     def _connection(self) -> _Connection:
-        return _Connection(
+        connection = _Connection(
             self._manager,
             loop=asyncio.get_running_loop(),
             access_log=None,  # type: ignore[arg-type]  # its stub forbids what its manual advises
@@ -143,6 +177,8 @@ class RelayServer:
             max_field_size=_FIELD_LIMIT,
             max_headers=_FIELDS,
         )
+        connection.door = self._door
+        return connection
 
     async def stop(self, grace: float) -> None:
         """Refuses new requests, gives open ones `grace` seconds to end, then closes everything."""
@@ -151,46 +187,58 @@ class RelayServer:
             async with asyncio.timeout(grace):
                 await self._idle.wait()
         except TimeoutError:
-            log.warning("%d relayed requests did not end in time and are cut", self._in_flight.total())
+            log.warning("%d relayed requests did not end in time and are cut", self._total)
         if self._server is not None:
             self._server.close()
         await self._manager.shutdown(_LAST_SECONDS)
+        self._door.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, _Connection)
+        if connection.refusal is not None:
+            answer = _refuse(connection.refusal)
+            answer.force_close()
+            return answer
         try:
             service_id, path = self._admit(request)
-        except _Refusal as refusal:
-            return _refuse(refusal)
+        except _Refused as refused:
+            return _refuse(refused.refusal)
         self._in_flight[service_id] += 1
+        self._total += 1
         self._idle.clear()
         try:
             return await self._forward(request, self._routes[service_id], path)
-        except _Refusal as refusal:
-            return _refuse(refusal)
+        except _Refused as refused:
+            return _refuse(refused.refusal)
         finally:
             self._in_flight[service_id] -= 1
-            if not self._in_flight.total():
+            self._total -= 1
+            if not self._total:
                 self._idle.set()
 
     def _admit(self, request: web.BaseRequest) -> tuple[str, str]:
         """The service id and the engine's path with query."""
-        given = request.headers.get("authorization", "").encode("utf-8", "surrogateescape")
-        if not hmac.compare_digest(given, self._token):
-            raise _Refusal(401, "unauthorized", "the relay's token is missing or not this one")
+        if self._token is not None:
+            given = request.headers.get("authorization", "").encode("utf-8", "surrogateescape")
+            if not hmac.compare_digest(given, self._token):
+                raise _refused(401, "unauthorized", "the relay's token is missing or not this one")
         if self._stopping:
-            raise _Refusal(503, "stopping", "this node is stopping")
+            raise _Refused(_STOPPING)
+        if self._total >= self._most:
+            raise _Refused(_BUSY)
         path, mark, query = request.raw_path.partition("?")
         # "", host, service, the rest
         parts = path.split("/", 3)
         target = self._routes.get(parts[2]) if len(parts) == 4 and parts[:2] == ["", self._host_id] else None
         if target is None:
-            raise _Refusal(404, "unknown-service", "this node offers no such service")
+            raise _refused(404, "unknown-service", "this node offers no such service")
         service_id = parts[2]
         wanted = ways.upstream_path(target.base_path, f"/{parts[3]}")
         if wanted is None:
-            raise _Refusal(404, "path-not-allowed", "this is no path of the API")
+            raise _refused(404, "path-not-allowed", "this is no path of the API")
         if request.method != "POST":
-            raise _Refusal(405, "path-not-allowed", f"{request.method} is not allowed; POST is")
+            raise _refused(405, "path-not-allowed", f"{request.method} is not allowed; POST is")
         return service_id, wanted + mark + query
 
     async def _forward(self, request: web.BaseRequest, target: Target, path: str) -> web.StreamResponse:
@@ -209,13 +257,13 @@ class RelayServer:
         except HttpError as error:
             raise _refusal_for(error) from error
         except ValueError as error:
-            raise _Refusal(400, "bad-request", f"cannot be sent on: {error}") from error
+            raise _refused(400, "bad-request", f"cannot be sent on: {error}") from error
         except web.RequestPayloadError as error:
             raise _broken(error) from error
         try:
             if response.status == 401 and target.key is not None:
                 # Not the caller's key, and the answer may quote a part of it.
-                raise _Refusal(502, "key-refused", "the engine refuses the key that this node has for it")
+                raise _refused(502, "key-refused", "the engine refuses the key that this node has for it")
             return await _answer(request, response)
         finally:
             # Without effect after a whole answer; else the engine need not work on.
@@ -229,8 +277,8 @@ async def _whole(request: web.BaseRequest) -> bytes:
         raise _broken(error) from error
 
 
-def _broken(error: web.RequestPayloadError) -> _Refusal:
-    return _Refusal(400, "bad-request", f"the request body is malformed: {error}")
+def _broken(error: web.RequestPayloadError) -> _Refused:
+    return _refused(400, "bad-request", f"the request body is malformed: {error}")
 
 
 async def _pieces(request: web.BaseRequest) -> AsyncIterator[bytes]:
@@ -286,21 +334,23 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _refusal_for(error: HttpError) -> _Refusal:
+def _refusal_for(error: HttpError) -> _Refused:
     match error:
         case ConnectFailed():
-            return _Refusal(502, "connect-failed", str(error))
+            return _refused(502, "connect-failed", str(error))
         case ConnectTimeout() | FirstByteTimeout() | IdleTimeout() | TotalTimeout():
-            return _Refusal(504, "timeout", str(error))
-    return _Refusal(502, "upstream-broke", str(error))
+            return _refused(504, "timeout", str(error))
+    return _refused(502, "upstream-broke", str(error))
 
 
-def _refuse(refusal: _Refusal) -> web.Response:
+def _refuse(refusal: Refusal) -> web.Response:
     kind = "invalid_request_error" if refusal.status < 500 else "api_error"
     error = {"message": refusal.message, "type": kind, "param": None, "code": refusal.word}
     headers = {ERROR_HEADER: refusal.word, "server": GENIEHIVE}
     if refusal.status == 405:
         headers["allow"] = "POST"
+    if refusal.retry_after is not None:
+        headers["retry-after"] = str(refusal.retry_after)
     return web.Response(
         status=refusal.status,
         body=orjson.dumps({"error": error}),

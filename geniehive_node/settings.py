@@ -23,6 +23,9 @@ Operation = Literal[
 ]
 
 
+Way = Literal["auto", "direct", "relay"]
+
+
 class KeySettings(Settings, frozen=True, kw_only=True):
     """Where a key is: in a file or in an environment variable."""
 
@@ -39,6 +42,7 @@ class EngineSettings(Settings, frozen=True, kw_only=True):
     operations: list[Operation] | None = None
     models: list[str] | None = None
     demo: bool = False
+    way: Way | None = None
 
 
 class ProviderSettings(Settings, frozen=True, kw_only=True):
@@ -51,12 +55,13 @@ class ProviderSettings(Settings, frozen=True, kw_only=True):
 
 
 class RelaySettings(Settings, frozen=True, kw_only=True):
-    listen: str = "127.0.0.1:8803"
+    listen: str | None = None
+    advertise: str | None = None
     connect_timeout: float = 5.0
 
 
 class NodeSettings(DaemonSettings, frozen=True, kw_only=True):
-    control: str = "127.0.0.1:8801"
+    control: str | None = None
     node_key: KeySettings | None = None
     host_id: str | None = None
     display_name: str | None = None
@@ -68,6 +73,7 @@ class NodeSettings(DaemonSettings, frozen=True, kw_only=True):
     discover_ports: list[int] = field(default_factory=lambda: [11434, 8080, 8000, 1234, 30000])
     engines: list[EngineSettings] = field(default_factory=list)
     providers: list[ProviderSettings] = field(default_factory=list)
+    way: Way = "auto"
     relay: RelaySettings = RelaySettings()
     poll_interval: float = 1.0
     first_look_timeout: float = 3.0

@@ -10,7 +10,7 @@ from geniehive.kit.errors import UserError
 from geniehive.kit.http1 import Origin, split_url
 from geniehive.rules import names
 from geniehive.rules.operations import BY_WORD
-from geniehive_node.core.looks import Source
+from geniehive_node.core.looks import Choice, Source
 from geniehive_node.core.ways import STANDARD_BASE
 from geniehive_node.engines.ask import Target
 from geniehive_node.engines.providers import KNOWN
@@ -23,13 +23,17 @@ class Place(NamedTuple):
 
 
 def places(
-    engines: Sequence[EngineSettings], providers: Sequence[ProviderSettings], ports: Iterable[int]
+    engines: Sequence[EngineSettings],
+    providers: Sequence[ProviderSettings],
+    ports: Iterable[int],
+    way: Choice = Choice.AUTO,
 ) -> list[Place]:
     """Those that are configured first, then this machine's well-known `ports` that are not among them.
 
+    way: of engines that have none of their own. Providers need a key, so it is always the relay.
     UserError names the entry that can't be used.
     """
-    found = [_engine(entry, f"engines[{index}]") for index, entry in enumerate(engines)]
+    found = [_engine(entry, f"engines[{index}]", way) for index, entry in enumerate(engines)]
     found += [_provider(entry, f"providers[{index}]") for index, entry in enumerate(providers)]
     _check_unique([p.source.key for p in found], "are at")
     _check_unique([p.source.name for p in found if p.source.name is not None], "are named")
@@ -37,13 +41,13 @@ def places(
     taken = {(address.is_loopback(p.target.origin.host), p.target.origin.port) for p in found}
     for port in ports:
         if (True, port) not in taken:
-            found.append(_local(port))
+            found.append(_local(port, way))
     return found
 
 
-def _local(port: int) -> Place:
+def _local(port: int, way: Choice) -> Place:
     origin = Origin("http", "127.0.0.1", port)
-    return Place(Source(key=str(origin), url=str(origin), loopback=True), Target(origin, STANDARD_BASE))
+    return Place(Source(key=str(origin), url=str(origin), loopback=True, way=way), Target(origin, STANDARD_BASE))
 
 
 def _check_unique(given: Sequence[str], how: str) -> None:
@@ -52,7 +56,7 @@ def _check_unique(given: Sequence[str], how: str) -> None:
             raise UserError(f"two engines or providers {how} {value!r}; one is enough, or one of them is wrong")
 
 
-def _engine(entry: EngineSettings, where: str) -> Place:
+def _engine(entry: EngineSettings, where: str, way: Choice) -> Place:
     if entry.name is not None:
         _check_name(entry.name, f"{where}.name")
     origin, base_path = _address(entry.url, f"{where}.url")
@@ -68,6 +72,7 @@ def _engine(entry: EngineSettings, where: str) -> Place:
         operations=tuple(BY_WORD[word] for word in entry.operations or ()),
         models=tuple(entry.models or ()),
         demo=entry.demo,
+        way=way if entry.way is None else Choice(entry.way),
     )
     key = read_key(entry.key_file, entry.key_env, where) if source.has_key else None
     return Place(source, Target(origin, base_path, key))

@@ -6,5 +6,6 @@ ways        how gateways reach a source, and the paths an engine wants
 pulse       when to look at a source again
 inventory   looks in, the whole offer of this host out
 budget      an offer within the size of a message
+talk        what is said between a node and control
 session     the conversation with control
 """

@@ -65,6 +65,20 @@ class Joined(Value, frozen=True, kw_only=True):
     host_id: str
 
 
+class Placed(Value, frozen=True, kw_only=True):
+    """How this machine's engines can be reached has changed. `relay` None: not by a relay."""
+
+    reach: ways.Reach
+    relay: Relay | None = None
+
+
+class Seen(Value, frozen=True, kw_only=True):
+    """Whether an engine on loopback answers at this machine's own address too. `url` None: it does not."""
+
+    source: str
+    url: str | None
+
+
 class TooMuch(Value, frozen=True):
     """Control refused an offer for its size."""
 
@@ -73,7 +87,7 @@ class Stopping(Value, frozen=True):
     """The daemon is about to end."""
 
 
-Event = Looked | Missed | FirstLooksDone | Joined | TooMuch | Stopping
+Event = Looked | Missed | FirstLooksDone | Joined | Placed | Seen | TooMuch | Stopping
 
 
 class Found(Value, frozen=True, kw_only=True):
@@ -112,6 +126,7 @@ class _State:
     since: float = 0.0  # the first of them
     service_id: str | None = None
     named_for: str | None = None  # the runtime it was named after; another engine gets another name
+    outside: str | None = None  # the URL at which it answers other machines
 
     @property
     def down(self) -> bool:
@@ -121,9 +136,9 @@ class _State:
 class Catalog:
     """What this host offers. Changes through `handle` alone."""
 
-    def __init__(self, host: Host, sources: Sequence[Source], relay: Relay | None) -> None:
+    def __init__(self, host: Host, sources: Sequence[Source], placed: Placed) -> None:
         self._host = host
-        self._relay = relay
+        self._placed = placed
         self._states = {source.key: _State(source) for source in sources}
         self._reserved = {s.name for s in sources if s.name is not None}
         self._cluster_id: str | None = None
@@ -139,7 +154,12 @@ class Catalog:
             case Missed():
                 self._missed(self._states[event.source], event, now)
             case Joined():
-                self._joined(event)
+                self._cluster_id = event.cluster_id
+                self._host = replace(self._host, host_id=event.host_id)
+            case Placed():
+                self._placed = event
+            case Seen():
+                self._states[event.source].outside = event.url
             case TooMuch():
                 self._limit = max(budget.LEAST_BYTES, self._limit // 2)
             case Stopping():
@@ -194,16 +214,10 @@ class Catalog:
             state.snapshot = None
             state.runtime = None
 
-    def _joined(self, event: Joined) -> None:
-        self._cluster_id = event.cluster_id
-        self._host = replace(self._host, host_id=event.host_id)
-        if self._relay is not None:
-            self._relay = replace(self._relay, host_id=event.host_id)
-
     # The offer.
 
     def _found(self, offer: Offer) -> Found:
-        real = [s for s in offer.inventory.services if not s.demo and s.condition.health is Health.HEALTHY]
+        real = [s for s in offer.inventory.services if not s.demo and _works(s.condition)]
         chat = {a.asset_id for s in real for a in s.assets if Operation.CHAT in s.operations_of(a)}
         loading = sum(s.trouble is Trouble.LOADING and not s.source.demo for s in self._states.values())
         return Found(
@@ -227,10 +241,11 @@ class Catalog:
             assert state.service_id is not None
             services.append(self._service(state, state.service_id))
             sources[state.service_id] = state.source.key
+        relay = self._placed.relay
+        if relay is not None:
+            relay = replace(relay, host_id=self._host.host_id)
         # The session counts revisions; here the offer is what it says.
-        inventory = Inventory(
-            revision=0, host=self._host, services=budget.fit(services, self._limit), relay=self._relay
-        )
+        inventory = Inventory(revision=0, host=self._host, services=budget.fit(services, self._limit), relay=relay)
         return Offer(inventory=inventory, sources=sources)
 
     def _listed(self, state: _State, now: float) -> bool:
@@ -261,13 +276,14 @@ class Catalog:
 
     def _service(self, state: _State, service_id: str) -> Service:
         source, snapshot = state.source, state.snapshot
+        found, trouble = ways.of(source, self._placed.reach, state.outside)
         service = Service(
             service=names.join_service(self._host.host_id, service_id),
             runtime=(snapshot.runtime if snapshot else source.runtime or state.runtime or "")[:100],
-            ways=ways.of(source),
+            ways=found,
             hosted=source.hosted,
             demo=source.demo,
-            condition=self._condition(state),
+            condition=self._condition(state, trouble),
         )
         if snapshot is None:
             return replace(service, operations=source.operations)
@@ -302,12 +318,19 @@ class Catalog:
             assets.append(asset)
         return tuple(assets)
 
-    def _condition(self, state: _State) -> Condition:
+    def _condition(self, state: _State, trouble: str) -> Condition:
         if state.down:
             return Condition(health=Health.UNHEALTHY, reason=Reason.ENGINE, detail=state.detail)
         if state.snapshot is None:
             return Condition(detail="not looked at yet")
+        if trouble:
+            return Condition(health=Health.UNHEALTHY, reason=Reason.UNREACHABLE, detail=trouble[:_DETAIL_LIMIT])
         return Condition(health=Health.HEALTHY, availability=Availability.AVAILABLE)
+
+
+def _works(condition: Condition) -> bool:
+    """Whether the engine does, whoever may reach it: that can change in a moment."""
+    return condition.health is Health.HEALTHY or condition.reason is Reason.UNREACHABLE
 
 
 def _declared(name: str) -> Asset:

@@ -1,9 +1,17 @@
 """Sources, and what looking at them gave."""
 
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 from geniehive.rules.model import Asset, Value
 from geniehive.rules.operations import Operation
+
+
+class Choice(Enum):
+    """The way to a source that its operator chose."""
+
+    AUTO = "auto"
+    DIRECT = "direct"
+    RELAY = "relay"
 
 
 class Source(Value, frozen=True, kw_only=True):
@@ -27,6 +35,7 @@ class Source(Value, frozen=True, kw_only=True):
     models: tuple[str, ...] = ()
     hosted: bool = False
     demo: bool = False
+    way: Choice = Choice.AUTO
 
     @property
     def expected(self) -> bool:

@@ -1,18 +1,53 @@
 """The conversation with control, as a state machine.
 
 A stream is opened, greeted, welcomed; then the offer goes out whole at each change, and load and heartbeats at the
-pace of the welcome. What ends a stream decides what comes next: `NEXT` is that table, `otherwise` what holds for the
-rest.
+pace of the welcome; certificates are asked for as `renewal` says. What ends a stream decides what comes next, see
+`talk`.
 
     WAITING --Retry--> OPENING --Welcome--> OPEN --Ended--> WAITING ... ENDED
 """
 
-from enum import Enum, IntEnum, auto
-from typing import NamedTuple
+from enum import Enum, auto
 
 from msgspec.structs import replace
 
-from geniehive.rules.model import Inventory, Value
+from geniehive.rules.model import Inventory
+from geniehive.rules.renewal import Renewal
+from geniehive_node.core.talk import (
+    NEXT,
+    Accept,
+    Believe,
+    Certificate,
+    CloseSide,
+    Effect,
+    Ended,
+    Event,
+    Goodbye,
+    HangUp,
+    Holding,
+    Met,
+    Moved,
+    Offered,
+    Open,
+    Pace,
+    Quit,
+    Registered,
+    RequestCertificate,
+    Retry,
+    Say,
+    SendHeartbeat,
+    SendLess,
+    SendLoad,
+    SendOffer,
+    Stop,
+    Stored,
+    Tick,
+    Trust,
+    Unfit,
+    Wait,
+    Welcome,
+    otherwise,
+)
 
 # Control answers a greeting at once, or something is wrong with it.
 WELCOME_WITHIN = 10.0
@@ -27,200 +62,18 @@ class Phase(Enum):
     ENDED = auto()
 
 
-class Reason(IntEnum):
-    """The reasons of the contract that a node tells apart; a test holds the numbers to it."""
-
-    OTHER = 0
-    CREDENTIAL_REFUSED = 1
-    CREDENTIAL_REVOKED = 2
-    SCOPE_MISSING = 3
-    NOT_YOURS = 4
-    SESSION_SUPERSEDED = 6
-    SESSION_LOST = 7
-    OUT_OF_ORDER = 8
-    TOO_MUCH = 9
-    CONTROL_UNAVAILABLE = 10
-    STORE_UNAVAILABLE = 11
-    NOT_SERVED = 31
-
-
-class Pace(Enum):
-    """How long to wait before the next stream; the shell draws the delay."""
-
-    AT_ONCE = auto()
-    BACKOFF = auto()
-    LONGEST = auto()
-
-
-class Exit(Enum):
-    SUPERSEDED = auto()
-    REFUSED = auto()
-    USELESS = auto()
-
-
-class Next(NamedTuple):
-    """What follows the end of a stream. `exit` set: never again by itself."""
-
-    pace: Pace = Pace.BACKOFF
-    exit: Exit | None = None
-    less: bool = False
-    # For people: what happened, and what to do about it.
-    what: str = "lost control"
-    advice: str = ""
-
-
-NEXT: dict[Reason, Next] = {
-    Reason.CREDENTIAL_REFUSED: Next(Pace.LONGEST, what="control refused the node key"),
-    Reason.CREDENTIAL_REVOKED: Next(exit=Exit.REFUSED, advice="this machine must join again"),
-    Reason.SCOPE_MISSING: Next(exit=Exit.REFUSED, advice="the setting node_key must name a node's key"),
-    Reason.NOT_YOURS: Next(exit=Exit.REFUSED, advice="this credential does not speak for this host_id"),
-    Reason.SESSION_SUPERSEDED: Next(
-        exit=Exit.SUPERSEDED, advice="if both are wanted, give each a host_id of its own (setting host_id)"
-    ),
-    Reason.SESSION_LOST: Next(Pace.AT_ONCE),
-    Reason.OUT_OF_ORDER: Next(Pace.LONGEST, advice="this is a bug; please report it"),
-    Reason.TOO_MUCH: Next(less=True),
-    Reason.CONTROL_UNAVAILABLE: Next(),
-    Reason.STORE_UNAVAILABLE: Next(),
-    Reason.NOT_SERVED: Next(exit=Exit.USELESS, advice="is the setting control the address of a GenieHive control?"),
-}
-
-
-def otherwise(transient: bool) -> Next:
-    """What follows a reason that is not in the table. `transient`: its status code is one that is tried again."""
-    return Next(Pace.BACKOFF if transient else Pace.LONGEST)
-
-
-# Events.
-
-
-class Retry(Value, frozen=True):
-    """The delay before the next stream is over; also the start."""
-
-
-class Welcome(Value, frozen=True, kw_only=True):
-    """Intervals in seconds."""
-
-    session_id: str
-    cluster_id: str
-    host_id: str
-    heartbeat_interval: float
-    load_interval: float
-
-
-class Stored(Value, frozen=True, kw_only=True):
-    """Control's answer to an offer. `refused`: what was left out and why, in words."""
-
-    revision: int
-    refused: tuple[str, ...] = ()
-
-
-class Goodbye(Value, frozen=True, kw_only=True):
-    reconnect_after: float
-
-
-class Ended(Value, frozen=True, kw_only=True):
-    """The stream is over. `message` empty: closed in good order."""
-
-    reason: Reason = Reason.OTHER
-    transient: bool = True
-    message: str = ""
-    retry_after: float | None = None
-
-
-class Offered(Value, frozen=True, kw_only=True):
-    """There is something new to offer."""
-
-    inventory: Inventory
-
-
-class Tick(Value, frozen=True):
-    """`wake_at` has come."""
-
-
-class Stop(Value, frozen=True):
-    """The daemon stops: what was offered last is to arrive, then the stream is to be closed."""
-
-
-Event = Retry | Welcome | Stored | Goodbye | Ended | Offered | Tick | Stop
-
-
-# Effects.
-
-
-class Open(Value, frozen=True, kw_only=True):
-    """Open a stream and greet."""
-
-    host_id: str
-
-
-class SendOffer(Value, frozen=True, kw_only=True):
-    inventory: Inventory
-
-
-class SendHeartbeat(Value, frozen=True):
-    pass
-
-
-class SendLoad(Value, frozen=True):
-    """Take the figures and send them."""
-
-
-class CloseSide(Value, frozen=True):
-    """Nothing more will be sent; control ends the stream."""
-
-
-class HangUp(Value, frozen=True):
-    """Drop the stream at once."""
-
-
-class Wait(Value, frozen=True, kw_only=True):
-    """Then feed Retry. `at_least` in seconds."""
-
-    pace: Pace
-    at_least: float = 0.0
-
-
-class Met(Value, frozen=True, kw_only=True):
-    """Who control says we are. `renamed`: not who we said."""
-
-    cluster_id: str
-    host_id: str
-    renamed: bool
-
-
-class Registered(Value, frozen=True, kw_only=True):
-    """The first offer of this session stands."""
-
-    host_id: str
-
-
-class SendLess(Value, frozen=True):
-    """Make a smaller offer."""
-
-
-class Say(Value, frozen=True, kw_only=True):
-    text: str
-    error: bool = False
-
-
-class Quit(Value, frozen=True, kw_only=True):
-    """It is over. `exit` None: as asked."""
-
-    exit: Exit | None = None
-    text: str = ""
-
-
-Effect = (
-    Open | SendOffer | SendHeartbeat | SendLoad | CloseSide | HangUp | Wait | Met | Registered | SendLess | Say | Quit
-)
-
-
 class Session:
-    """Changes through `handle` alone. `wake_at`: when to feed Tick, None for never."""
+    """Changes through `handle` alone. `wake_at`: when to feed Tick, None for never.
 
-    def __init__(self, host_id: str) -> None:
+    far: control is on another machine, and this node proves itself by its certificate.
+    certify: a certificate is of use here, be it for control or for the relay.
+    """
+
+    def __init__(self, host_id: str, *, far: bool = False, certify: bool = False) -> None:
         self.host_id = host_id
+        self._far = far
+        self._renewal = Renewal(certify)
+        self._cluster_id = ""
         self.phase = Phase.WAITING
         self.wake_at: float | None = None
         self._offered: Inventory | None = None
@@ -247,6 +100,20 @@ class Session:
                 return self._welcome(event, now)
             case Stored():
                 return self._stored(event)
+            case Trust():
+                if self.phase is not Phase.OPEN:
+                    return []
+                self._renewal.told()
+                return [Believe(ca_bundle=event.ca_bundle, revoked=event.revoked)]
+            case Certificate():
+                return [Accept(chain=event.chain, renew_after=event.renew_after)]
+            case Holding():
+                self._renewal.hold(event.held, now)
+                return self._ask(now)
+            case Unfit():
+                return self._say("control sent a certificate that is none for this node's key; asking again later")
+            case Moved():
+                return self._moved(now)
             case Goodbye():
                 self._goodbye = event.reconnect_after
                 return []
@@ -269,7 +136,8 @@ class Session:
         self._unanswered = None
         self._registered = False
         self._goodbye = None
-        return [Open(host_id=self.host_id)]
+        # A certificate speaks for its own name only, also after control gave another.
+        return [Open(host_id=(self._renewal.name if self._far else None) or self.host_id)]
 
     def _welcome(self, event: Welcome, now: float) -> list[Effect]:
         if self.phase is not Phase.OPENING:
@@ -281,6 +149,7 @@ class Session:
         self._next_load = now + event.load_interval
         renamed = event.host_id != self.host_id
         self.host_id = event.host_id
+        self._cluster_id = event.cluster_id
         # Who learns of the name answers with an offer under it, if the name is new.
         effects: list[Effect] = [Met(cluster_id=event.cluster_id, host_id=event.host_id, renamed=renamed)]
         if not renamed and self._offered is not None:
@@ -316,8 +185,7 @@ class Session:
         if self.phase is Phase.WAITING:
             return []
         was_registered = self._registered
-        self.phase = Phase.WAITING
-        self.wake_at = None
+        self._wait()
         if self._stopping:
             return self._quit(Quit())
         follows = NEXT.get(event.reason) or otherwise(event.transient)
@@ -329,10 +197,7 @@ class Session:
             effects.append(Say(text="control said goodbye; coming back when it does"))
             return [*effects, Wait(pace=Pace.BACKOFF, at_least=self._goodbye)]
         text = f"{follows.what}: {event.message or 'it closed the stream'}{advice}"
-        if text not in self._said:
-            # Once: control may be away for long.
-            self._said.add(text)
-            effects.append(Say(text=text, error=follows.pace is Pace.LONGEST))
+        effects += self._say(text, error=follows.pace is Pace.LONGEST)
         if follows.less:
             effects.append(SendLess())
         pace = follows.pace
@@ -340,6 +205,39 @@ class Session:
             # Else a control that forgets us at once would be asked without a pause.
             pace = Pace.BACKOFF
         return [*effects, Wait(pace=pace, at_least=event.retry_after or 0.0)]
+
+    def _say(self, text: str, error: bool = True) -> list[Effect]:
+        """Once: control may be away for long."""
+        if text in self._said:
+            return []
+        self._said.add(text)
+        return [Say(text=text, error=error)]
+
+    def _wait(self) -> None:
+        self.phase = Phase.WAITING
+        self.wake_at = None
+        self._renewal.lost()
+
+    def _moved(self, now: float) -> list[Effect]:
+        # A stream to another machine is dead then, which it would find out only seconds later.
+        if not self._far or self._stopping:
+            return []
+        if self.phase is Phase.WAITING:
+            return self._open(now)
+        self._wait()
+        return [HangUp(), Wait(pace=Pace.AT_ONCE)]
+
+    def _ask(self, now: float) -> list[Effect]:
+        """For a certificate, if it is time."""
+        if self.phase is not Phase.OPEN or self._closed_side or self._stopping:
+            return []
+        at = self._renewal.at(self._cluster_id, self.host_id)
+        effects: list[Effect] = []
+        if at is not None and now >= at:
+            self._renewal.ask(now)
+            effects.append(RequestCertificate(host_id=self.host_id))
+        self._arm()
+        return effects
 
     def _tick(self, now: float) -> list[Effect]:
         if self.wake_at is None or now < self.wake_at:
@@ -359,8 +257,7 @@ class Session:
         elif now >= self._last_sent + self._heartbeat_interval:
             effects.append(SendHeartbeat())
             self._sent(now)
-        self._arm()
-        return effects
+        return [*effects, *self._ask(now)]
 
     def _stop(self, now: float) -> list[Effect]:
         if self._stopping:
@@ -389,3 +286,6 @@ class Session:
     def _arm(self) -> None:
         if self.phase is Phase.OPEN and not self._stopping:
             self.wake_at = min(self._next_load, self._last_sent + self._heartbeat_interval)
+            ask_at = self._renewal.at(self._cluster_id, self.host_id)
+            if ask_at is not None:
+                self.wake_at = min(self.wake_at, ask_at)

@@ -6,6 +6,7 @@ identify    which engine is it? By certain signs, never by a bare 200
 ollama, llamacpp, openai   what each offers
 providers   hosted ones: known names, addresses, and where their keys usually are
 watcher     looks at one source again and again
+outside     does an engine on loopback answer other machines too?
 
 To add an engine: an adapter with `look`, a line in `identify.SIGNS` or a probe there, a line in `watcher.ADAPTERS`.
 """

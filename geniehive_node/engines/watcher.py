@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from geniehive.kit.http1 import Client
 from geniehive_node.core.inventory import Looked, Missed
-from geniehive_node.core.looks import LookFailed, Source, Trouble
+from geniehive_node.core.looks import LookFailed, Snapshot, Source, Trouble
 from geniehive_node.core.pulse import Pulse
 from geniehive_node.engines.ask import FAR, NEAR, Asker, Engine, Target
 from geniehive_node.engines.identify import identify
@@ -17,7 +17,10 @@ Report = Callable[[Looked | Missed], None]
 
 
 class Watcher:
-    """Of one source. `looked` is set after the first look, however it went."""
+    """Of one source. `looked` is set after the first look, however it went.
+
+    snapshot: what the last look found, None if it failed.
+    """
 
     def __init__(self, source: Source, target: Target, client: Client, interval: float, report: Report) -> None:
         self._source = source
@@ -27,6 +30,7 @@ class Watcher:
         self._engine: Engine | None = None
         self._told: tuple[Trouble | None, str] | None = None
         self.looked = asyncio.Event()
+        self.snapshot: Snapshot | None = None
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -53,6 +57,7 @@ class Watcher:
             self._engine = None
             report = Missed(source=self._source.key, trouble=Trouble.STRANGE, detail=f"cannot be read: {error!r}")
         trouble = report.trouble if isinstance(report, Missed) else None
+        self.snapshot = report.snapshot if isinstance(report, Looked) else None
         self._tell(report, trouble)
         self._report(report)
         self.looked.set()

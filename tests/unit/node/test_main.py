@@ -14,7 +14,7 @@ def test_help_names_the_file_with_every_option(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("flag", "text"),
     [
-        ("relay.listen=0.0.0.0:8803", "loopback only"),
+        ("relay.advertise=a:b", "relay.advertise: 'a:b' is no address"),
         ("control=192.0.2.1:8801", "192.0.2.1:8801 is not on this machine"),
         ("host_id=My PC", "host_id 'My PC'"),
         ("poll_interval=0", "poll_interval"),

@@ -29,7 +29,7 @@ async def client() -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def relay(client: Client) -> AsyncIterator[RelayServer]:
-    made = RelayServer(client, TOKEN, 1.0)
+    made = RelayServer(client, 1.0, token=TOKEN)
     await made.start("127.0.0.1:0")
     yield made
     await made.stop(0.1)
@@ -413,7 +413,7 @@ async def test_stopping_lets_open_requests_end_and_takes_no_more(client: Client,
         await go.wait()
         await peer.answer(b"{}")
 
-    relay = RelayServer(client, TOKEN, 1.0)
+    relay = RelayServer(client, 1.0, token=TOKEN)
     await relay.start("127.0.0.1:0")
     caller = Caller(relay, http)
     async with RawServer(script) as server:
@@ -446,7 +446,7 @@ async def test_stopping_does_not_wait_for_ever(
         await peer.gone()
         gone.set()
 
-    relay = RelayServer(client, TOKEN, 1.0)
+    relay = RelayServer(client, 1.0, token=TOKEN)
     await relay.start("127.0.0.1:0")
     async with RawServer(script) as server:
         relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
@@ -468,13 +468,39 @@ async def test_stopping_does_not_wait_for_ever(
 async def test_a_port_in_use_is_said_with_its_setting(relay: RelayServer, client: Client) -> None:
     taken = relay.base_url.removeprefix("http://")
     with pytest.raises(UserError, match=r"cannot listen on .*relay\.listen"):
-        await RelayServer(client, TOKEN, 1.0).start(taken)
+        await RelayServer(client, 1.0, token=TOKEN).start(taken)
 
 
-async def test_loopback_only(client: Client) -> None:
-    with pytest.raises(UserError, match="loopback only"):
-        await RelayServer(client, TOKEN, 1.0).start("0.0.0.0:0")
+async def test_too_many_requests_at_once_are_told_when_to_come_back(
+    client: Client, http: aiohttp.ClientSession
+) -> None:
+    go = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await go.wait()
+        await peer.answer(b"{}")
+
+    relay = RelayServer(client, 1.0, token=TOKEN, requests=1)
+    await relay.start("127.0.0.1:0")
+    caller = Caller(relay, http)
+    async with RawServer(script) as server:
+        relay.serve("h", {"engine": Target(server.origin, "/v1", None)})
+
+        async def ask() -> int:
+            async with caller.ask(json=HELLO) as answer:
+                status: int = answer.status
+                return status
+
+        open_one = asyncio.create_task(ask())
+        await until(lambda: relay.in_flight())
+        async with caller.ask(json=HELLO) as answer:
+            assert (answer.status, answer.headers[ERROR_HEADER], answer.headers["retry-after"]) == (503, "busy", "1")
+        go.set()
+        assert await open_one == 200
+        assert await ask() == 200
+    await relay.stop(0.1)
 
 
 async def test_the_limits_in_time_are_the_gateways(client: Client) -> None:
-    assert RelayServer(client, TOKEN, 2.0)._timeouts == Timeouts(connect=2.0, first_byte=None, idle=None)
+    assert RelayServer(client, 2.0, token=TOKEN)._timeouts == Timeouts(connect=2.0, first_byte=None, idle=None)

@@ -9,6 +9,9 @@ import pytest
 from geniehive.failures import Refused
 from geniehive.kit.clock import SystemClock
 from geniehive.kit.errors import EXIT_REFUSED, EXIT_SUPERSEDED, UserError
+from geniehive.kit.state import default_folder
+from geniehive.membership import Credential
+from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import Host, Inventory, MachineLoad, ServiceLoad
 from geniehive.v1 import command_pb2, failure_pb2
 from geniehive.v1 import node_service_pb2 as pb
@@ -28,13 +31,15 @@ async def control() -> AsyncIterator[FakeControl]:
 class Owner:
     """What a node does for its link, written down."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, credential: Credential | None = None, certify: bool = False) -> None:
         self.met: list[tuple[str, str, bool]] = []
         self.registered: list[str] = []
         self.less = 0
         hooks = Hooks(self._met, self.registered.append, self._send_less, self._load)
-        identity = Identity("h", "machine", "instance", "ghn-secret")
-        self.link = Link(target, identity, hooks, SystemClock())
+        far = credential is not None and not certify
+        identity = Identity("h", "machine", "instance", None if far else "ghn-secret")
+        self.credential = credential or Credential(default_folder(), PeerKind.NODE)
+        self.link = Link(target, identity, hooks, SystemClock(), self.credential, certify or far)
 
     async def _met(self, cluster_id: str, host_id: str, renamed: bool) -> None:
         self.met.append((cluster_id, host_id, renamed))
@@ -244,7 +249,7 @@ async def test_a_key_that_control_does_not_know_is_told_and_tried_again_seldom(
     control.refuses = Refused(failure_pb2.FAILURE_REASON_CREDENTIAL_REFUSED, "not known here")
     owner = Owner(control.address)
     async with owner.running():
-        await until(lambda: "control refused the node key: not known here" in caplog.text)
+        await until(lambda: "control refused what this node proves itself with: not known here" in caplog.text)
         control.refuses = None
         owner.link.offer(OFFER)
         await until(lambda: owner.registered)

@@ -24,10 +24,13 @@ from geniehive_node.core.inventory import (
     Looked,
     Missed,
     Offer,
+    Placed,
+    Seen,
     Stopping,
     TooMuch,
 )
-from geniehive_node.core.looks import Figures, Snapshot, Source, Trouble
+from geniehive_node.core.looks import Choice, Figures, Snapshot, Source, Trouble
+from geniehive_node.core.ways import Reach
 
 OLLAMA = Source(key="http://127.0.0.1:11434", url="http://127.0.0.1:11434", loopback=True)
 OTHER = Source(key="http://127.0.0.1:8080", url="http://127.0.0.1:8080", loopback=True)
@@ -45,7 +48,8 @@ class Play:
     """A catalog with the conversation so far."""
 
     def __init__(self, *sources: Source) -> None:
-        self.catalog = Catalog(Host(host_id="h"), sources, Relay(host_id="h", base_urls=("http://r",), token="t"))
+        relay = Relay(host_id="h", base_urls=("http://r",), token="t")
+        self.catalog = Catalog(Host(host_id="h"), sources, Placed(reach=Reach(), relay=relay))
         self.now = 0.0
         self.last: Inventory | None = None
         self.sources: dict[str, str] = {}
@@ -301,3 +305,47 @@ def test_a_configured_engine_in_trouble_is_told_after_the_first_look() -> None:
     for source in (BOX, OTHER, DEMO):
         play(Missed(source=source.key, trouble=Trouble.UNREACHABLE, detail="can't be reached"))
     assert play(FirstLooksDone())[0] == Found(chat_models=0, engines=(), troubles={BOX.key: "can't be reached"})
+
+
+FAR = Placed(reach=Reach(far=True), relay=Relay(host_id="h", base_urls=("https://192.0.2.1:8803",)))
+
+
+def test_another_address_is_another_offer() -> None:
+    play = Play(OLLAMA)
+    play(Looked(source=OLLAMA.key, snapshot=snapshot("a")), FirstLooksDone())
+    (offer,) = play(FAR)
+    assert isinstance(offer, Offer)
+    assert offer.inventory.relay == FAR.relay
+    assert play(FAR) == []
+    play(Joined(cluster_id="c", host_id="h-2"))
+    assert play.last is not None
+    assert play.last.relay == Relay(host_id="h-2", base_urls=("https://192.0.2.1:8803",))
+
+
+def test_an_engine_that_answers_other_machines_is_theirs_to_ask() -> None:
+    play = Play(OLLAMA)
+    play(FAR, Looked(source=OLLAMA.key, snapshot=snapshot("a")), FirstLooksDone())
+    assert [w.direct_url for w in play.services["h/ollama"].ways] == [OLLAMA.url, None]
+    play(Seen(source=OLLAMA.key, url="http://192.0.2.1:11434"))
+    ways = play.services["h/ollama"].ways
+    assert [w.direct_url for w in ways] == [OLLAMA.url, "http://192.0.2.1:11434", None]
+    assert [w.same_host_only for w in ways] == [True, False, False]
+    play(Seen(source=OLLAMA.key, url=None))
+    assert len(play.services["h/ollama"].ways) == 2
+
+
+def test_what_nobody_can_reach_is_listed_with_what_to_do() -> None:
+    keyed = replace(BOX, has_key=True, way=Choice.DIRECT, name="box")
+    play = Play(keyed)
+    play(Looked(source=keyed.key, snapshot=snapshot("a", runtime="vllm")))
+    found = play(FirstLooksDone())[0]
+    assert isinstance(found, Found)
+    assert found.chat_models == 1  # it works, so no demonstration engine is called for
+    service = play.services["h/box"]
+    assert service.ways == ()
+    assert (service.condition.health, service.condition.reason) == (Health.UNHEALTHY, Reason.UNREACHABLE)
+    assert "needs a key" in service.condition.detail
+    assert "way: auto" in service.condition.detail
+    # What is wrong with the engine itself comes first.
+    play(Missed(source=keyed.key, trouble=Trouble.UNREACHABLE, detail="gone"))
+    assert play.services["h/box"].condition.reason is Reason.ENGINE

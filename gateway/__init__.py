@@ -6,7 +6,8 @@ model. No database, no disk and no RPC lie on the way of a request whose name th
 settings   what can be configured
 core       pure rules: table, keys, balance, attempts, errors
 upstream   asking an engine, straight or through its node's relay
+relays     the way to relays of other machines, by certificate
 http       the HTTP side: paths, bodies, answers
-watch      the gRPC side: the table's stream, the table kept on disk, look-ups of unknown names
+watch      the gRPC side: the link to control, the table's stream, the table kept on disk, look-ups of unknown names
 app        builds all of it, and runs it until told to stop
 """

@@ -10,34 +10,45 @@ from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
 from gateway.core.table import Rejected, Table
 from gateway.http.calls import Calls
+from gateway.http.certificate import Certificate
 from gateway.http.handler import Handler
 from gateway.http.server import HttpServer
+from gateway.relays import Relays
 from gateway.settings import GatewaySettings, NodeKeySettings
 from gateway.upstream import Upstream
+from gateway.watch.certificates import Certificates
 from gateway.watch.kept import Broken, KeptTable
+from gateway.watch.link import Link
 from gateway.watch.lookup import NameLookUp
 from gateway.watch.stream import Identity, RouteStream
 from geniehive._version import __version__
 from geniehive.channels import check_plain
 from geniehive.convert import resource_from_proto
 from geniehive.kit import address, http1, machine, notices, state
-from geniehive.kit.clock import SystemClock
-from geniehive.kit.errors import UserError
+from geniehive.kit.clock import Clock, SystemClock
+from geniehive.kit.errors import EXIT_REFUSED, UserError
 from geniehive.kit.lifecycle import Stop, settle
 from geniehive.kit.tasks import Tasks
+from geniehive.membership import Cluster, Credential
 from geniehive.rules import names
+from geniehive.rules.identity import PeerKind
 
 log = logging.getLogger(__name__)
+
+_CONTROL = "127.0.0.1:8801"
 
 
 async def serve(settings: GatewaySettings, stop: Stop) -> None:
     """Returns when the gateway has stopped in order. UserError for settings that can't be used."""
     _check(settings)
     folder = settings.state_folder
-    gateway_id = settings.gateway_id or state.machine_id(folder, names.to_id(machine.host_name()))
     clock = SystemClock()
+    credential = Credential(folder, PeerKind.GATEWAY)
+    link = _link(settings, credential, clock)
+    gateway_id = _gateway_id(settings, link, credential)
+    certificate = _certificate(settings)
     tasks = Tasks()
-    table = Table(gateway_id)
+    table = Table(gateway_id, far=link.secured)
     kept = KeptTable(folder / "gateway" / "table.pb")
     serving = _Serving(table)
     await _start_from_kept(kept, table, serving)
@@ -45,31 +56,34 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
     times = settings.timeouts
     client = http1.Client()
     timeouts = http1.Timeouts(connect=times.connect, first_byte=times.first_byte, idle=times.idle, total=times.total)
-    upstream = Upstream(client, timeouts)
+    relays = Relays(credential)
+    upstream = Upstream(client, timeouts, relays.client)
 
     def on_table(offline: tuple[str, ...]) -> None:
         serving.begin("control")
         upstream.offline(offline)
 
     stream = RouteStream(
-        settings.control,
-        _node_key(settings.node_key, folder),
+        link,
         Identity(gateway_id=gateway_id, instance_id=secrets.token_hex(8), version=__version__),
         table,
         kept,
         on_table,
+        Certificates(credential, gateway_id, clock),
     )
-    look_up = NameLookUp(lambda: stream.stub, stream.metadata, gateway_id, clock, tasks)
+    look_up = NameLookUp(lambda: stream.stub, link.metadata, table, clock, tasks)
     calls = Calls(table, Balance(), RetryBudget(), upstream, look_up, clock, settings.max_body_bytes)
     handler = Handler(table, calls, look_up, auth=settings.auth.require, client_idle=times.idle)
     server = HttpServer(handler)
     try:
-        url = await server.start(settings.listen)
+        url = await server.start(settings.listen, certificate.context if certificate is not None else None)
         stream.base_url = url
         notices.send("ready", daemon="gateway", url=url)
         log.info("listening on %s; OpenAI's base URL is %s/v1", url, url)
         tasks.start(kept.run(), "keep the table")
         tasks.start(stream.run(), "watch routes")
+        if certificate is not None:
+            tasks.start(certificate.run(), "watch the certificate")
         settle()
         await _stopped(stop, tasks)
         log.info("stopping: %s", stop.cause)
@@ -78,6 +92,7 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
         await server.drain(0.0)
         await tasks.close()
         await kept.flush()
+        await relays.close()
         await client.close()
 
 
@@ -118,7 +133,6 @@ async def _start_from_kept(kept: KeptTable, table: Table, serving: _Serving) -> 
 
 def _check(settings: GatewaySettings) -> None:
     host, _ = address.split(settings.listen)
-    check_plain(settings.control)
     if settings.gateway_id is not None and not names.is_id(settings.gateway_id):
         raise UserError(f"gateway_id: {settings.gateway_id!r} is no id; an id matches [a-z0-9][a-z0-9._-]{{0,62}}")
     if not settings.auth.require:
@@ -128,6 +142,14 @@ def _check(settings: GatewaySettings) -> None:
                 "listen on 127.0.0.1"
             )
         log.warning("auth.require is false: every program on this machine may use the models without a key")
+    if (settings.tls.cert is None) != (settings.tls.key is None):
+        raise UserError("tls: give cert and key, both or neither")
+    if settings.tls.cert is None and not address.is_loopback(host):
+        log.warning(
+            "%s can be reached from other machines without TLS: keys, prompts and answers can be read on the way. Give "
+            "a certificate: tls.cert and tls.key",
+            settings.listen,
+        )
     times = settings.timeouts
     for name in ("connect", "first_byte", "idle", "total"):
         seconds = getattr(times, name)
@@ -137,6 +159,42 @@ def _check(settings: GatewaySettings) -> None:
         raise UserError(f"max_body_bytes: {settings.max_body_bytes} must be more than 0")
     if settings.drain_timeout < 0:
         raise UserError(f"drain_timeout: {settings.drain_timeout} must not be negative")
+
+
+def _link(settings: GatewaySettings, credential: Credential, clock: Clock) -> Link:
+    """The way to control, by what is configured, and by what joining left in the state folder."""
+    joined = Cluster.load(settings.state_folder)
+    control = settings.control
+    if joined is not None and (control is None or not address.is_loopback(address.split(control)[0])):
+        link = Link(control or joined.peers, clock, credential=credential, join=joined.control)
+        if credential.peer is None:
+            raise UserError(
+                f"this machine joined the cluster at {joined.control}, but {credential.path} has no certificate for a "
+                f"gateway of it. To have one here, {link.advice}",
+                EXIT_REFUSED,
+            )
+        return link
+    control = control or _CONTROL
+    check_plain(control)
+    return Link(control, clock, _node_key(settings.node_key, settings.state_folder))
+
+
+def _gateway_id(settings: GatewaySettings, link: Link, credential: Credential) -> str:
+    if not link.secured:
+        return settings.gateway_id or state.machine_id(settings.state_folder, names.to_id(machine.host_name()))
+    assert credential.peer is not None
+    if settings.gateway_id not in (None, credential.peer.peer_id):
+        raise UserError(
+            f"gateway_id {settings.gateway_id!r}: this machine joined its cluster as {credential.peer.peer_id!r}, and "
+            "its certificate says so. Leave that setting out, or join under the other name: geniehive join --name"
+        )
+    return credential.peer.peer_id
+
+
+def _certificate(settings: GatewaySettings) -> Certificate | None:
+    if settings.tls.cert is None or settings.tls.key is None:
+        return None
+    return Certificate(Path(settings.tls.cert), Path(settings.tls.key))
 
 
 def _node_key(settings: NodeKeySettings, folder: Path) -> str:

@@ -11,6 +11,13 @@ class NodeKeySettings(Settings, frozen=True, kw_only=True):
     env: str | None = None
 
 
+class TlsSettings(Settings, frozen=True, kw_only=True):
+    """HTTPS for clients: files in PEM, both or neither. Read again when they change."""
+
+    cert: str | None = None
+    key: str | None = None
+
+
 class AuthSettings(Settings, frozen=True, kw_only=True):
     """Whether clients need a key. False is allowed on loopback only."""
 
@@ -33,8 +40,9 @@ class TimeoutSettings(Settings, frozen=True, kw_only=True):
 
 class GatewaySettings(DaemonSettings, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8800"
-    # The address of the control service.
-    control: str = "127.0.0.1:8801"
+    tls: TlsSettings = TlsSettings()
+    # The address of the control service. None: what `geniehive join` kept, else 127.0.0.1:8801.
+    control: str | None = None
     node_key: NodeKeySettings = NodeKeySettings()
     # None: what this machine goes by, shared with its node.
     gateway_id: str | None = None

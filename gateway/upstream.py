@@ -1,11 +1,12 @@
 """Asking an engine by a lane: the address, the headers and the credential that go with it.
 
 Of the client's headers none that proves who the client is goes further, and none that speaks of its own connection.
-The only credential added here is the relay's token; an engine's own key is added by the relay, on the node.
+The only credential added here is the token of a relay without TLS; an engine's own key is added by the relay, on the
+node.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Collection, Coroutine, Iterable
 from functools import lru_cache
 
 from gateway.core.attempt import ConnectFailed, Lost, TimedOut
@@ -75,7 +76,26 @@ def request_headers(client: Iterable[tuple[bytes, bytes]], request_id: str) -> h
         raise Unaskable(str(error)) from error
 
 
+# Seconds that a relay may be silent in the middle of an answer once its host is offline. Not none: a node that stops
+# leaves the cluster before its last answers are whole.
+_LAST_SILENCE = 3.0
+
 _address = lru_cache(maxsize=4096)(http1.split_url)
+
+
+@lru_cache(maxsize=4096)
+def _named_address(base_url: str, tls_name: str) -> tuple[http1.Origin, str]:
+    origin, base = http1.split_url(base_url)
+    return origin._replace(tls_name=tls_name), base
+
+
+@lru_cache(maxsize=4096)
+def _token_line(token: str) -> http1.HeaderLines:
+    return http1.encode_lines([(b"authorization", f"Bearer {token}")])
+
+
+def _no_relays() -> http1.Client | None:
+    return None
 
 
 class Unaskable(ValueError):
@@ -83,23 +103,42 @@ class Unaskable(ValueError):
 
 
 class Upstream:
-    """Shares one client, and its connections, among all requests."""
+    """Shares one client, and its connections, among all requests. relays: the client for relays with TLS; None while
+    this gateway has nothing to prove itself to them by."""
 
-    def __init__(self, client: http1.Client, timeouts: http1.Timeouts) -> None:
+    def __init__(
+        self,
+        client: http1.Client,
+        timeouts: http1.Timeouts,
+        relays: Callable[[], http1.Client | None] = _no_relays,
+    ) -> None:
         self._client = client
+        self._relays = relays
         self._timeouts = timeouts
         # Who waits for an answer through a relay, by service.
         self._waiting: dict[str, set[asyncio.Timeout]] = {}
+        # Answers of relays that are being read, with their service.
+        self._reading: dict[http1.Response, str] = {}
 
-    def offline(self, services: Iterable[str]) -> None:
-        """The hosts of these services are gone, and with them their relays: nobody need wait for those any longer.
+    def offline(self, services: Collection[str]) -> None:
+        """The relays of these services are gone, with their hosts or to another address: nobody need wait for those.
 
-        A host that fell silent would else hold its callers until the limit of the first byte.
+        A host that fell silent would else hold its callers until the limits of the first byte, or of silence.
         """
         now = asyncio.get_running_loop().time()
         for service in services:
             for scope in self._waiting.get(service, ()):
                 scope.reschedule(now)
+        if self._reading:
+            gone = frozenset(services)
+            for response, service in self._reading.items():
+                if service in gone:
+                    response.limit_silence(_LAST_SILENCE, "after its host went offline, or had another address")
+
+    def done(self, response: http1.Response) -> None:
+        """Nothing more is read of this answer. To be called for each; idempotent."""
+        self._reading.pop(response, None)
+        response.release()
 
     def ask(
         self, lane: Lane, path: str, headers: http1.HeaderLines, body: bytes
@@ -119,9 +158,15 @@ class Upstream:
         try:
             async with scope:
                 waiting.add(scope)
-                return await self._ask(lane, path, headers, body)
+                if lane.tls_name is None:
+                    answer = await self._ask(lane, path, headers, body)
+                else:
+                    answer = await self._ask_named(lane, lane.tls_name, path, headers, body)
+                if isinstance(answer, http1.Response):
+                    self._reading[answer] = lane.service
+                return answer
         except TimeoutError:
-            return ConnectFailed("its host went offline")
+            return ConnectFailed("its host went offline, or has another address")
         finally:
             waiting.discard(scope)
             if not waiting:
@@ -131,11 +176,26 @@ class Upstream:
         try:
             origin, base = _address(lane.base_url)
             if lane.token is not None:
-                headers = http1.HeaderLines(headers + http1.encode_lines([(b"authorization", f"Bearer {lane.token}")]))
+                headers = http1.HeaderLines(headers + _token_line(lane.token))
         except ValueError as error:
             return ConnectFailed(f"its address or token is malformed: {error}")
         try:
             return await self._client.request(origin, "POST", base + path, headers, body, self._timeouts)
+        except http1.HttpError as error:
+            return failure(error)
+
+    async def _ask_named(
+        self, lane: Lane, tls_name: str, path: str, headers: http1.HeaderLines, body: bytes
+    ) -> http1.Response | Failure:
+        client = self._relays()
+        if client is None:
+            return ConnectFailed("this gateway has no certificate yet, by which relays would know it")
+        try:
+            origin, base = _named_address(lane.base_url, tls_name)
+        except ValueError as error:
+            return ConnectFailed(f"its address is malformed: {error}")
+        try:
+            return await client.request(origin, "POST", base + path, headers, body, self._timeouts)
         except http1.HttpError as error:
             return failure(error)
 

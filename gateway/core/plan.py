@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from geniehive.rules.identity import relay_name
 from geniehive.rules.model import Availability, Branch, Content, Endpoint, Health, Reason, Relay, Upstream
 from geniehive.rules.names import relay_resource, split_service, upstream_resource
 
@@ -11,16 +12,32 @@ from geniehive.rules.names import relay_resource, split_service, upstream_resour
 class Lane(msgspec.Struct, frozen=True, gc=False):
     """One way to a service that this gateway can use.
 
-    base_url: what the client's path is appended to. token: of a relay, a secret; None on a direct way.
+    base_url: what the client's path is appended to. token: of a relay without TLS, a secret. tls_name: of a relay with
+    TLS, that its certificate must have. None: neither.
     """
 
     service: str
     base_url: str
     token: str | None = None
     relayed: bool = False
+    tls_name: str | None = None
 
     def __repr__(self) -> str:
         return f"Lane({self.service!r}, {self.base_url!r}, relayed={self.relayed})"
+
+
+class Standpoint(msgspec.Struct, frozen=True):
+    """Where this gateway is, which decides what ways are open to it.
+
+    far: on another machine than control, so that relays of other hosts without TLS are on loopbacks that are not ours.
+    """
+
+    gateway_id: str
+    cluster_id: str = ""
+    far: bool = False
+
+    def reaches(self, relay: Relay) -> bool:
+        return relay.token is None or not self.far or relay.host_id == self.gateway_id
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -63,7 +80,11 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
 
 
 def compile_plan(
-    route: str, branch: Branch, operation: int, contents: Mapping[str, Content | None], gateway_id: str
+    route: str,
+    branch: Branch,
+    operation: int,
+    contents: Mapping[str, Content | None],
+    here: Standpoint,
 ) -> Plan:
     """The plan of one branch of the route named `route`.
 
@@ -74,7 +95,7 @@ def compile_plan(
     for index, tier in enumerate(branch.tiers):
         candidates = []
         for member in tier.endpoints:
-            made = _candidate(member.endpoint, contents, gateway_id)
+            made = _candidate(member.endpoint, contents, here)
             if isinstance(made, Candidate):
                 candidates.append(made)
             else:
@@ -84,7 +105,7 @@ def compile_plan(
     return Plan(route, tuple(tiers), tuple(unusable))
 
 
-def _candidate(name: str, contents: Mapping[str, Content | None], gateway_id: str) -> Candidate | str:
+def _candidate(name: str, contents: Mapping[str, Content | None], here: Standpoint) -> Candidate | str:
     """The candidate, or why there is none."""
     endpoint = contents.get(name)
     if not isinstance(endpoint, Endpoint):
@@ -99,10 +120,10 @@ def _candidate(name: str, contents: Mapping[str, Content | None], gateway_id: st
     lanes: list[Lane] = []
     for way in upstream.ways:
         if way.direct_url is not None:
-            if not way.same_host_only or gateway_id == host:
+            if not way.same_host_only or here.gateway_id == host:
                 lanes.append(Lane(upstream.service, way.direct_url))
-        elif isinstance(relay, Relay):
-            lanes += [Lane(upstream.service, f"{u}/{upstream.service}", relay.token, True) for u in relay.base_urls]
+        elif isinstance(relay, Relay) and here.reaches(relay):
+            lanes += [_relayed(upstream.service, relay, base_url, here.cluster_id) for base_url in relay.base_urls]
     if not lanes:
         return "no way leads to it from this gateway"
     return Candidate(
@@ -113,6 +134,12 @@ def _candidate(name: str, contents: Mapping[str, Content | None], gateway_id: st
         upstream_name=endpoint.asset.upstream_name,
         lanes=tuple(lanes),
     )
+
+
+def _relayed(service: str, relay: Relay, base_url: str, cluster_id: str) -> Lane:
+    if base_url.startswith("https://"):
+        return Lane(service, f"{base_url}/{service}", None, True, relay_name(cluster_id, relay.host_id))
+    return Lane(service, f"{base_url}/{service}", relay.token, True)
 
 
 def condition_words(upstream: Upstream) -> str:

@@ -10,7 +10,7 @@ import re
 import msgspec
 
 from gateway.core.near import near_matches
-from gateway.core.plan import Plan, compile_plan
+from gateway.core.plan import Plan, Standpoint, compile_plan
 from geniehive.rules import names
 from geniehive.rules.model import (
     Availability,
@@ -68,10 +68,11 @@ class _Entry:
 
 
 class Table:
-    """gateway_id: this gateway's, which decides what ways are open to it."""
+    """gateway_id, far: as of `plan.Standpoint`."""
 
-    def __init__(self, gateway_id: str) -> None:
+    def __init__(self, gateway_id: str, far: bool = False) -> None:
         self.gateway_id = gateway_id
+        self._far = far
         # Some update has been applied; before that nothing is known, not even that a name is unknown.
         self.ready = False
         self.cluster_id = ""
@@ -106,8 +107,8 @@ class Table:
     ) -> tuple[str, ...]:
         """Takes all of an update, or raises Rejected and takes nothing. Redundant ones are fine.
 
-        Gives the services whose host went offline by it. A resource of a kind that is not known (content None) is held,
-        and not used.
+        Gives the services whose relay is not where it was: their host went offline by it, or has another address. A
+        resource of a kind that is not known (content None) is held, and not used.
         """
         for resource in changed:
             _check(resource)
@@ -120,13 +121,23 @@ class Table:
             self._versions[resource.name] = resource.version
             self._contents[resource.name] = resource.content
         self.ready = True
-        self.cluster_id = cluster_id or self.cluster_id
+        if cluster_id and cluster_id != self.cluster_id:
+            self.cluster_id = cluster_id
+            self._plans.clear()  # the names of relays have it
         self._reindex(touched)
-        return tuple(
-            before.service
-            for name, before in touched.items()
-            if isinstance(before, Upstream) and before.routable and _is_offline(self._contents.get(name))
-        )
+        moved = {b.host_id for name, b in touched.items() if isinstance(b, Relay) and self._has_moved(name, b)}
+        gone = [b.service for name, b in touched.items() if isinstance(b, Upstream) and self._went_offline(name, b)]
+        if moved:
+            upstreams = (c.service for c in self._contents.values() if isinstance(c, Upstream))
+            gone += [service for service in upstreams if names.split_service(service)[0] in moved]
+        return tuple(dict.fromkeys(gone))
+
+    def _went_offline(self, name: str, before: Upstream) -> bool:
+        return not _is_offline(before) and _is_offline(self._contents.get(name))
+
+    def _has_moved(self, name: str, before: Relay) -> bool:
+        now = self._contents.get(name)
+        return isinstance(now, Relay) and not set(before.base_urls) & set(now.base_urls)
 
     def _reindex(self, touched: dict[str, Content | None]) -> None:
         """touched: what each name that the update spoke of meant before."""
@@ -174,7 +185,8 @@ class Table:
             return OtherOperations(tuple(sorted(entry.branches)))
         if branch.choose_from:
             return ChooseFrom(branch.choose_from)
-        return compile_plan(entry.route.model, branch, operation, self._contents, self.gateway_id)
+        here = Standpoint(self.gateway_id, self.cluster_id, self._far)
+        return compile_plan(entry.route.model, branch, operation, self._contents, here)
 
     def _entry(self, model: str) -> _Entry | None:
         entry = self._routes.get(model)

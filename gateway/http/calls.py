@@ -174,7 +174,7 @@ class _Call:
     def _drop_response(self) -> None:
         response, self._response = self._response, None
         if response is not None:
-            response.release()
+            self._calls._upstream.done(response)
 
     async def _ask(self, effect: Try) -> Event:
         self._drop_response()

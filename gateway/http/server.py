@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import os
+import ssl
 from collections.abc import Callable
 
 from aiohttp import web
@@ -10,8 +10,7 @@ from aiohttp import web
 from gateway.core.errors import ApiError
 from gateway.http.exchange import CLOSE, Exchange
 from gateway.http.handler import Handler
-from geniehive.kit import address
-from geniehive.kit.errors import UserError
+from geniehive.kit import http_server
 from geniehive.kit.http_server import Connection, fault
 
 log = logging.getLogger(__name__)
@@ -50,20 +49,14 @@ class HttpServer:
         self._manager = web.Server(handler, handler_cancellation=True)
         self._server: asyncio.Server | None = None
 
-    async def start(self, listen: str) -> str:
-        """Begins to listen on "HOST:PORT" and gives the URL, with the real port if 0 was asked for."""
-        host, port = address.split(listen)
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(self._connection, host, port, backlog=1024)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UserError(
-                f"the gateway cannot listen on {listen}: {reason}. Stop what uses it, or choose another address: "
-                "--set listen=HOST:PORT"
-            ) from error
-        bound = self._server.sockets[0].getsockname()
-        return f"http://{address.join(bound[0], bound[1])}"
+    async def start(self, listen: str, context: ssl.SSLContext | None = None) -> str:
+        """Begins to listen on "HOST:PORT" and gives the URL, with the real port if 0 was asked for.
+
+        context: for HTTPS.
+        """
+        advice = "Stop what uses it, or choose another address: --set listen=HOST:PORT"
+        self._server, url = await http_server.listen(self._connection, listen, "the gateway", advice, context)
+        return url
 
     def _connection(self) -> _Connection:
         connection = _Connection(

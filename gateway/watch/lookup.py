@@ -40,19 +40,19 @@ class _Known(msgspec.Struct, frozen=True):
 
 
 class NameLookUp:
-    """stub: to ask control by; None while it is away. metadata: what proves this gateway."""
+    """stub: to ask control by; None while it is away. metadata: what proves this gateway. table: this gateway's."""
 
     def __init__(
         self,
         stub: "Callable[[], RoutingServiceAsyncStub | None]",
         metadata: tuple[tuple[str, str], ...],
-        gateway_id: str,
+        table: Table,
         clock: Clock,
         tasks: Tasks,
     ) -> None:
         self._stub = stub
         self._metadata = metadata
-        self._gateway_id = gateway_id
+        self._table = table
         self._clock = clock
         self._tasks = tasks
         self._known: OrderedDict[str, _Known] = OrderedDict()
@@ -79,11 +79,11 @@ class NameLookUp:
 
     async def _ask(self, stub: "RoutingServiceAsyncStub", model: str, key_id: str) -> Table | None:
         metadata = (*self._metadata, (CLIENT_KEY_ID, key_id)) if key_id else self._metadata
-        table: Table | None = Table(self._gateway_id)
+        table: Table | None = Table(self._table.gateway_id)
         try:
             answer = await stub.Resolve(ResolveRequest(model=model), timeout=DEADLINE, metadata=metadata)
             assert table is not None
-            table.apply(tuple(map(resource_from_proto, answer.resources)))
+            table.apply(tuple(map(resource_from_proto, answer.resources)), (), self._table.cluster_id)
         except grpc.aio.AioRpcError as error:
             refused = from_rpc_error(error)
             if refused.reason != FAILURE_REASON_ROUTE_NOT_FOUND:

@@ -2,24 +2,30 @@
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+import trustme
 
 from gateway.app import serve
-from gateway.settings import AuthSettings, GatewaySettings, NodeKeySettings, TimeoutSettings
+from gateway.settings import AuthSettings, GatewaySettings, NodeKeySettings, TimeoutSettings, TlsSettings
 from geniehive.failures import Refused
 from geniehive.kit import http1, state
 from geniehive.kit.address import free_port
 from geniehive.kit.errors import UserError
 from geniehive.kit.lifecycle import Stop
+from geniehive.rules.identity import PeerKind
+from geniehive.rules.model import Relay, Way
 from geniehive.v1 import failure_pb2
 from tests.support.raw_server import Peer, RawServer
-from tests.unit.gateway.builders import key, served
-from tests.unit.gateway.watch.fake_routing import FakeRouting, update
+from tests.unit.gateway.authority import Authority
+from tests.unit.gateway.builders import endpoint, key, resource, route, served, upstream
+from tests.unit.gateway.watch.fake_routing import FakeRouting, certificate, trust, update
 
 
 class Notices:
@@ -125,6 +131,8 @@ async def test_a_revoked_credential_ends_the_process(tmp_path: Path, notices: No
         ({"timeouts": TimeoutSettings(idle=0)}, "timeouts.idle"),
         ({"max_body_bytes": 0}, "max_body_bytes"),
         ({"drain_timeout": -1.0}, "drain_timeout"),
+        ({"tls": TlsSettings(cert="a")}, "both or neither"),
+        ({"tls": TlsSettings(cert="/nonexistent/cert", key="k")}, "/nonexistent/cert"),
         ({"node_key": NodeKeySettings(file="a", env="B")}, "not both"),
         ({"node_key": NodeKeySettings(env="NOT_SET_ANYWHERE")}, "NOT_SET_ANYWHERE"),
         ({"node_key": NodeKeySettings(file="/nonexistent/key")}, "/nonexistent/key"),
@@ -150,3 +158,93 @@ async def test_the_id_is_the_machines_unless_told_otherwise(tmp_path: Path, noti
         given = GatewaySettings(state_dir=str(tmp_path), listen="127.0.0.1:0", control=control.address)
         async with running(given):
             assert (await (await control.stream()).subscribed()).gateway_id == "gpu-1"
+
+
+def relayed(port: int) -> tuple[Any, ...]:
+    relay = resource(Relay(host_id="far", base_urls=(f"https://127.0.0.1:{port}",)))
+    return route("m", "far/e/m"), endpoint("far/e", "m"), upstream("far/e", ways=(Way(),)), relay, key("sk-x")
+
+
+async def answering(peer: Peer) -> None:
+    while True:
+        await peer.request()
+        await peer.answer(b'{"ok":1}')
+
+
+async def test_a_machine_that_joined_finds_control_and_relays_by_its_certificate(
+    tmp_path: Path, notices: Notices
+) -> None:
+    authority = Authority()
+    context, _ = authority.relay("far")
+    async with (
+        RawServer(answering, tls=context) as relay,
+        FakeRouting(credentials=authority.control()) as control,
+    ):
+        authority.join(tmp_path, "laptop", control.address)
+        async with running(GatewaySettings(state_dir=str(tmp_path), listen="127.0.0.1:0")):
+            url = (await notices.next())[1]["url"]
+            stream = await control.stream()
+            assert (await stream.subscribed()).gateway_id == "laptop"
+            stream.say(trust(authority.bundle), update("1", *relayed(relay.port)))
+            await stream.acked("1")
+            assert await ask(url, "/v1/chat/completions", b'{"model":"m"}') == (200, {"ok": 1})
+    assert not (tmp_path / "node.key").exists()
+
+
+async def test_beside_control_relays_are_reached_once_there_is_a_certificate(tmp_path: Path, notices: Notices) -> None:
+    authority = Authority()
+    context, _ = authority.relay("far")
+    async with (
+        RawServer(answering, tls=context) as relay,
+        FakeRouting() as control,
+        running(settings(tmp_path, control.address)),
+    ):
+        url = (await notices.next())[1]["url"]
+        stream = await control.stream()
+        await stream.subscribed()
+        stream.say(update("1", *relayed(relay.port)))
+        await stream.acked("1")
+        status, said = await ask(url, "/v1/chat/completions", b'{"model":"m"}')
+        assert status == 503
+        assert "this gateway has no certificate yet" in said["error"]["message"]
+        stream.say(trust(authority.bundle))
+        issued = authority.issue(PeerKind.GATEWAY, "here", await stream.asked_for_certificate())
+        stream.say(certificate(issued.chain), update("2"))
+        await stream.acked("2")
+        assert await ask(url, "/v1/chat/completions", b'{"model":"m"}') == (200, {"ok": 1})
+
+
+async def test_a_joined_machine_without_a_certificate_for_a_gateway(tmp_path: Path) -> None:
+    authority = Authority()
+    authority.join(tmp_path, "laptop", "192.0.2.1:8805")
+    given = {"state_dir": str(tmp_path), "listen": "127.0.0.1:0"}
+    with pytest.raises(UserError, match="joined its cluster as 'laptop'"):
+        await serve(GatewaySettings(gateway_id="other", **given), Stop())
+    (tmp_path / "tls" / "gateway.pem").unlink()
+    with pytest.raises(UserError, match=r"no certificate for a gateway.*geniehive join 192\.0\.2\.1:8804 --gateway"):
+        await serve(GatewaySettings(**given), Stop())
+
+
+async def test_https_for_clients(tmp_path: Path, notices: Notices, caplog: pytest.LogCaptureFixture) -> None:
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "pair.pem")
+    tls = TlsSettings(cert=str(tmp_path / "pair.pem"), key=str(tmp_path / "pair.pem"))
+    given = settings(tmp_path, "127.0.0.1:1", tls=tls)
+    async with running(msgspec.structs.replace(given, listen="0.0.0.0:0")):
+        url = (await notices.next())[1]["url"]
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        async with http1.Client(trusting) as client:
+            origin = http1.Origin.parse(url.replace("0.0.0.0", "127.0.0.1"))
+            response = await client.request(origin, "GET", "/healthz")
+            assert (response.status, await response.read()) == (200, b'{"status":"ok"}')
+    assert "without TLS" not in caplog.text
+
+
+async def test_off_loopback_without_https_a_warning(
+    tmp_path: Path, notices: Notices, caplog: pytest.LogCaptureFixture
+) -> None:
+    given = settings(tmp_path, "127.0.0.1:1")
+    async with running(msgspec.structs.replace(given, listen="0.0.0.0:0")):
+        await notices.next()
+    assert "can be read on the way" in caplog.text

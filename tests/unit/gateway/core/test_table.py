@@ -194,9 +194,41 @@ def test_an_update_tells_whose_host_went_offline() -> None:
     t = table(*served("m", a="http://x:1", b="http://y:1"))
     gone = Condition(availability=Availability.OFFLINE, reason=Reason.LEASE_EXPIRED)
     assert t.apply((upstream("a/e", routable=False, condition=gone),)) == ("a/e",)
+    # One that could not be used before.
+    shut = Condition(reason=Reason.UNREACHABLE)
+    t.apply((upstream("b/e", routable=False, condition=shut),))
+    assert t.apply((upstream("b/e", routable=False, condition=gone),)) == ("b/e",)
+    t.apply((upstream("b/e"),))
     # Told again, and of one that is only unwell: no news.
     unwell = Condition(health=Health.UNHEALTHY)
     assert (
         t.apply((upstream("a/e", routable=False, condition=gone), upstream("b/e", routable=False, condition=unwell)))
         == ()
     )
+
+
+def test_an_update_tells_whose_relay_has_another_address() -> None:
+    t = table(*served("m", a="http://x:1", b="http://y:1"))
+
+    def relay(*urls: str) -> Resource:
+        return resource(Relay(host_id="a", base_urls=urls))
+
+    assert t.apply((relay("https://192.0.2.1:8803"),)) == ()
+    assert t.apply((relay("https://192.0.2.1:8803", "https://192.0.2.2:8803"),)) == ()
+    assert t.apply((relay("https://192.0.2.2:8803"),)) == ()
+    assert t.apply((relay("https://192.0.2.3:8803"),)) == ("a/e",)
+
+
+def test_a_gateway_on_another_machine_uses_no_relay_of_somebody_elses_loopback() -> None:
+    resources = [
+        *served("m", a="http://x:1", b="http://y:1"),
+        upstream("a/e", ways=(Way(),)),
+        upstream("b/e", ways=(Way(),)),
+        resource(Relay(host_id="a", base_urls=("http://127.0.0.1:8803",), token="t")),
+        resource(Relay(host_id="b", base_urls=("http://127.0.0.1:8803",), token="t")),
+    ]
+    near, far = Table("b"), Table("b", far=True)
+    for t in (near, far):
+        t.apply(tuple({r.name: r for r in resources}.values()), cluster_id="c")
+    assert hosts(plan_of(near, "m")) == ["a", "b"]
+    assert hosts(plan_of(far, "m")) == ["b"]

@@ -56,8 +56,8 @@ class Gateway:
         auth, max_body, client_idle, timeouts = self._settings
         self.upstreams = http1.Client()
         self.client = http1.Client()
-        upstream = Upstream(self.upstreams, timeouts)
-        calls = Calls(self.table, self.balance, RetryBudget(), upstream, self.look_up, SystemClock(), max_body)
+        self.upstream = Upstream(self.upstreams, timeouts)
+        calls = Calls(self.table, self.balance, RetryBudget(), self.upstream, self.look_up, SystemClock(), max_body)
         self.handler = Handler(self.table, calls, self.look_up, auth=auth, client_idle=client_idle)
         self.server = HttpServer(self.handler)
         self.url = await self.server.start("127.0.0.1:0")

@@ -262,7 +262,14 @@ async def test_through_the_relay_with_its_token() -> None:
 
 @pytest.mark.parametrize(
     ("word", "status"),
-    [("connect-failed", 503), ("unauthorized", 503), ("timeout", 504), ("upstream-broke", 502), ("stopping", 503)],
+    [
+        ("connect-failed", 503),
+        ("unauthorized", 503),
+        ("timeout", 504),
+        ("upstream-broke", 502),
+        ("stopping", 503),
+        ("busy", 502),
+    ],
 )
 async def test_errors_of_the_relay_itself_are_no_answers(word: str, status: int) -> None:
     extra = f"x-geniehive-relay-error: {word}\r\n".encode()
@@ -283,6 +290,29 @@ async def test_from_the_direct_way_to_the_relay_of_the_same_engine() -> None:
             answer = await gateway.chat()
             assert (answer.status, answer.headers["x-geniehive-attempts"]) == (200, "2")
             assert (await gateway.chat()).headers["x-geniehive-attempts"] == "1"
+
+
+async def test_a_stream_whose_host_goes_offline_ends_soon_with_an_error_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.upstream._LAST_SILENCE", 0.05)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await stream_head(peer)
+        await stream_piece(peer, b"data: 1\n\n")
+        await peer.gone()
+
+    async with RawServer(script) as engine, Gateway(*relayed(engine.port)) as gateway:
+        response = await gateway.open("POST", CHAT_PATH, BODY)
+        assert await response.chunk() == b"data: 1\n\n"
+        gone = upstream("far/e", ways=(Way(),), routable=False, condition=OFFLINE)
+        gateway.upstream.offline(gateway.table.apply((gone,)))
+        async with asyncio.timeout(2):
+            event = await response.read()
+        error = json.loads(event.removeprefix(b"data: "))["error"]
+        assert error["code"] == "upstream_timeout"
+        assert "after its host went offline" in error["message"]
+        assert gateway.upstream._reading == {}
+        assert gateway.upstreams.open_count == 0
 
 
 async def test_pieces_of_a_stream_arrive_as_they_come() -> None:

@@ -11,6 +11,7 @@ from geniehive.channels import SERVER_OPTIONS
 from geniehive.convert import resource_to_proto
 from geniehive.failures import Refused
 from geniehive.rules.model import Resource
+from geniehive.v1.credential_pb2 import Certificate, Trust
 from geniehive.v1.routing_service_pb2 import (
     ResolveRequest,
     ResolveResponse,
@@ -33,6 +34,16 @@ def update(
             cluster_id=cluster_id,
         )
     )
+
+
+def trust(ca_bundle: bytes, *revoked: str) -> WatchRoutesResponse:
+    return WatchRoutesResponse(trust=Trust(ca_bundle=ca_bundle.decode(), revoked_serials=revoked))
+
+
+def certificate(chain: bytes, renew_after: float = 3600.0) -> WatchRoutesResponse:
+    made = WatchRoutesResponse(certificate=Certificate(chain=chain.decode()))
+    made.certificate.renew_after.FromNanoseconds(int(renew_after * 1e9))
+    return made
 
 
 class Stream:
@@ -58,6 +69,12 @@ class Stream:
         assert message.ack.nonce == nonce
         return message.ack
 
+    async def asked_for_certificate(self) -> bytes:
+        """The request, in PEM."""
+        message = await self.heard()
+        assert message.WhichOneof("message") == "certificate_request"
+        return message.certificate_request.csr.encode()
+
     def say(self, *messages: WatchRoutesResponse) -> None:
         for message in messages:
             self._out.put_nowait(message)
@@ -73,8 +90,9 @@ class Stream:
 class FakeRouting(RoutingServiceServicer):
     """`async with FakeRouting() as control:`, then `await control.stream()` for each stream that is opened."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
         self.port = port
+        self._credentials = credentials
         self.resolve: Callable[[ResolveRequest], Any] | None = None
         self.resolved: list[tuple[str, dict[str, str]]] = []
         self._streams: asyncio.Queue[Stream] = asyncio.Queue()
@@ -86,7 +104,10 @@ class FakeRouting(RoutingServiceServicer):
     async def __aenter__(self) -> Self:
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
         add_RoutingServiceServicer_to_server(self, self._server)  # type: ignore[no-untyped-call,unused-ignore]
-        self.port = self._server.add_insecure_port(self.address)
+        if self._credentials is None:
+            self.port = self._server.add_insecure_port(self.address)
+        else:
+            self.port = self._server.add_secure_port(self.address, self._credentials)
         await self._server.start()
         return self
 

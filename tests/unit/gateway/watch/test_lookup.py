@@ -10,11 +10,12 @@ from gateway.watch.lookup import REMEMBERED_FOR, NameLookUp
 from geniehive.channels import aio_channel
 from geniehive.failures import Refused
 from geniehive.kit.tasks import Tasks
-from geniehive.rules.model import Resource, Route
+from geniehive.rules.identity import relay_name
+from geniehive.rules.model import Relay, Resource, Route, Way
 from geniehive.rules.operations import Operation
 from geniehive.v1 import failure_pb2
 from geniehive.v1.routing_service_pb2_grpc import RoutingServiceStub
-from tests.unit.gateway.builders import served, until
+from tests.unit.gateway.builders import endpoint, resource, route, served, table, until, upstream
 from tests.unit.gateway.watch.fake_routing import FakeRouting
 
 UNKNOWN = Refused(failure_pb2.FAILURE_REASON_ROUTE_NOT_FOUND, "no such model")
@@ -36,7 +37,7 @@ class Asking:
         self.control = control
         self.clock = ManualClock()
         self.stub = stub
-        self.look_up = NameLookUp(lambda: self.stub, (("x-geniehive-node-key", "n"),), "here", self.clock, tasks)
+        self.look_up = NameLookUp(lambda: self.stub, (("x-geniehive-node-key", "n"),), table(), self.clock, tasks)
 
 
 @asynccontextmanager
@@ -59,6 +60,19 @@ async def test_a_name_that_control_knows() -> None:
         assert isinstance(table.find("m", Operation.CHAT), Plan)
         model, metadata = a.control.resolved[0]
         assert (model, metadata["x-geniehive-client-key-id"], metadata["x-geniehive-node-key"]) == ("m", "k7", "n")
+
+
+async def test_relays_that_it_learns_of_have_the_names_of_this_cluster() -> None:
+    async with asking() as a:
+        relay = resource(Relay(host_id="far", base_urls=("https://x:1",)))
+        a.control.resolve = lambda _: (
+            *(route("m", "far/e/m"), endpoint("far/e", "m"), upstream("far/e", ways=(Way(),)), relay),
+        )
+        learned = await a.look_up("m", "k7")
+        assert learned is not None
+        plan = learned.find("m", Operation.CHAT)
+        assert isinstance(plan, Plan)
+        assert plan.tiers[0].candidates[0].lanes[0].tls_name == relay_name("c-1", "far")
 
 
 async def test_without_authentication_no_key_is_named() -> None:
@@ -107,7 +121,7 @@ async def test_the_link_to_control_ends_while_it_is_asked() -> None:
 
         control.resolve = slow
         stub = RoutingServiceStub(channel)
-        look_up = NameLookUp(lambda: stub, (), "here", ManualClock(), tasks)
+        look_up = NameLookUp(lambda: stub, (), table(), ManualClock(), tasks)
         calls = [asyncio.create_task(look_up("m", "k")) for _ in range(2)]
         await until(lambda: control.resolved)
         await channel.close()

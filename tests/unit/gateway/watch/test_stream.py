@@ -14,10 +14,12 @@ import gateway.watch.stream as stream_module
 from gateway.core.plan import Plan
 from gateway.core.table import NotFound, Table
 from gateway.watch.kept import KeptTable
+from gateway.watch.link import Link
 from gateway.watch.stream import Identity, RouteStream
 from geniehive.failures import Refused
 from geniehive.kit.address import free_port
 from geniehive.kit.backoff import Backoff
+from geniehive.kit.clock import SystemClock
 from geniehive.kit.errors import EXIT_REFUSED, UserError
 from geniehive.kit.tasks import Tasks
 from geniehive.rules.model import Resource, Route
@@ -41,8 +43,7 @@ class Watching:
         self.applied = asyncio.Event()
         self.delays: list[float] = []
         self.stream = RouteStream(
-            address,
-            "ghn-secret",
+            Link(address, SystemClock(), "ghn-secret"),
             Identity(gateway_id="here", instance_id="i1", version="1"),
             self.table,
             self.kept,

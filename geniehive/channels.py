@@ -46,6 +46,9 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     *_COMMON,
     ("grpc.keepalive_time_ms", 10000),
     ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+    # Would ping each peer that sends, to fit its window to the link. That is a tenth of what a heartbeat costs, and
+    # what peers send fits the usual window.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 200_000),
     # Two controls on one port would each get half of the streams.

@@ -7,15 +7,31 @@ output       tables for people, JSON for scripts
 views        messages of the contract as plain objects: the stable shapes of `--json`
 daemons      control, node, gateway: hands over to a daemon
 up           options of `geniehive up`
+join         options of `geniehive join`
+kept         what `join` was told, for its next start
+servers      options of both: this machine's servers
+enrol        a join token turned into certificates
+leave        the end of a membership
 hive         control, gateway and node of this machine under one supervisor
+member       node and gateway of a machine that joined, likewise
+children     daemons under a supervisor, and what they tell
+demo         the demonstration engine beside a node
 ports        addresses to listen on: free, or a message that names the flag
-banner       what `up` prints
+urls         the gateway's URLs, for this machine and for others
+banner       what `up` and `join` print
+invite       what a second machine needs to join
+install      how it installs what runs here
 probe        whether the gateway serves what it should
 status       how the cluster is
 models       what can be asked
 chat         asks a model through the gateway
 keys         client keys: create, list, revoke
+tokens       join tokens: create, list, revoke
 hosts        hosts: list, forget
+peers        certificates of nodes and gateways: revoke
+simulate     what a fleet costs control, measured
+fleet        pretended nodes
+throwaway    a control that a measurement has for itself
 version      which version this is
 
 A command's module has `add(commands)`, which registers it, and imports nothing slow until it runs.

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from geniehive._version import __version__
-from geniehive.cli import chat, daemons, hosts, keys, models, status, up, version
+from geniehive.cli import chat, daemons, hosts, join, keys, leave, models, peers, simulate, status, tokens, up, version
 from geniehive.kit import lifecycle
 from geniehive.kit.errors import EXIT_OK, UserError
 
 _EPILOG = """\
-control, gateway and key are taken from flags, else from GENIEHIVE_CONTROL, GENIEHIVE_GATEWAY and
-GENIEHIVE_KEY, else from what `geniehive up` keeps in this user's state folder.
+control, gateway, key and CA are taken from flags, else from GENIEHIVE_CONTROL, GENIEHIVE_GATEWAY,
+GENIEHIVE_KEY and GENIEHIVE_CA, else from what `geniehive up` or `join` keeps in this user's state folder.
 
 exit codes: 0 done; 1 failed, or refused by the server; 2 wrong use or configuration; 3 not reachable.
 a node ends with 4 when another took its place, a daemon with 5 when its credential was refused for good.
@@ -29,7 +29,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"geniehive {__version__}")
     commands = made.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for command in (up, status, models, chat, keys, hosts, daemons, version):
+    for command in (up, join, leave, status, models, chat, keys, tokens, hosts, peers, simulate, daemons, version):
         command.add(commands)
     return made
 

@@ -1,4 +1,4 @@
-"""What `geniehive up` prints once everything runs."""
+"""What `geniehive up` and `join` print once everything runs."""
 
 import json
 import shlex
@@ -7,7 +7,11 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from geniehive.cli.install import Install
+    from geniehive.cli.invite import Invitation
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,38 @@ def command() -> str:
         return str(here.absolute())
 
 
-def text(gateway: str, key: str, folder: str, models: Sequence[Model], notes: Sequence[str]) -> str:
+def join_line(where: Sequence[str], token: str, gateway: bool = False) -> str:
+    """What to type on a machine that is to join. where: addresses of control, the likeliest first."""
+    return f"geniehive join {where[0] if where else 'HOST:PORT'} --token {token}{' --gateway' if gateway else ''}"
+
+
+def joining(how: "Install", invitation: "Invitation") -> list[str]:
+    """How another machine joins, in lines."""
+    from geniehive.cli import invite
+
+    others = f" If control is not reached there: {', '.join(invitation.where[1:])}." if invitation.where[1:] else ""
+    first = f"To add a machine, install GenieHive there (pipx or uv tool) and join. {how.before}".rstrip()
+    return [
+        first,
+        "",
+        f"  {how.line}",
+        f"  {join_line(invitation.where, invitation.token)}",
+        "",
+        f"The token is good for {invite.USES} machines and {invite.HOURS} hours; `{command()} tokens create` makes "
+        f"others.{others}",
+    ]
+
+
+def text(
+    gateway: str,
+    key: str,
+    folder: str,
+    models: Sequence[Model],
+    notes: Sequence[str],
+    elsewhere: str | None = None,
+    join: Sequence[str] = (),
+) -> str:
+    """Of `up`. elsewhere: the gateway's URL for other machines. join: as `joining` gives it."""
     shown = to_show(models)
     names = [m.name + (" (demo model)" if m.demo else "") for m in models if m.kind != "service"]
     listed = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
@@ -90,6 +125,7 @@ def text(gateway: str, key: str, folder: str, models: Sequence[Model], notes: Se
         "GenieHive is up.",
         "",
         f"  base URL    {gateway}/v1",
+        *([f"  elsewhere   {elsewhere}/v1"] if elsewhere and elsewhere != gateway else []),
         f"  client key  {key}",
         f"  state       {folder}",
         f"  models      {listed or 'none yet'}",
@@ -99,6 +135,34 @@ def text(gateway: str, key: str, folder: str, models: Sequence[Model], notes: Se
         "",
         curl(gateway, key, shown),
         "",
+        *([*join, ""] if join else []),
         f"`{command()} status` and `{command()} models` show more. Ctrl-C stops everything.",
+    ]
+    return "\n".join(lines)
+
+
+def member_text(
+    host_id: str,
+    control: str,
+    folder: str,
+    engines: Sequence[str],
+    notes: Sequence[str],
+    gateway: str | None = None,
+    elsewhere: str | None = None,
+) -> str:
+    """Of `join`. gateway: this machine's, if it has one."""
+    lines = [
+        "",
+        f"This machine is {host_id} of the cluster of {control}.",
+        "",
+        *([f"  base URL    {gateway}/v1"] if gateway else []),
+        *([f"  elsewhere   {elsewhere}/v1"] if elsewhere and elsewhere != gateway else []),
+        f"  engines     {', '.join(engines) or 'none yet'}",
+        f"  state       {folder}",
+        "",
+        *(line for note in notes for line in (note, "")),
+        *(["Client keys are made on control's machine: geniehive keys create NAME", ""] if gateway else []),
+        f"After a reboot `{command()} join` is enough; `{command()} leave` ends the membership. "
+        "Ctrl-C stops everything.",
     ]
     return "\n".join(lines)

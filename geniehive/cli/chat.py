@@ -86,6 +86,8 @@ def _request(given: argparse.Namespace) -> dict[str, Any]:
 @contextmanager
 def _posted(link: credentials.Link, path: str, body: bytes, timeout: float) -> Iterator["HTTPResponse"]:
     """The answer's head; its body is read within `with`. UserError if the gateway can't be reached."""
+    from ssl import SSLCertVerificationError
+
     connection, base = _connection(link.target)
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
     if link.key:
@@ -93,6 +95,12 @@ def _posted(link: credentials.Link, path: str, body: bytes, timeout: float) -> I
     try:
         try:
             connection.connect()
+        except SSLCertVerificationError as error:
+            raise UserError(
+                f"the certificate of the gateway at {link.target} is not accepted: {error.verify_message}. If it is of "
+                "a CA of your own, name that in the environment: SSL_CERT_FILE=FILE",
+                common.EXIT_UNREACHABLE,
+            ) from error
         except OSError as error:
             raise UserError(
                 f"cannot reach the gateway at {link.target}: {error.strerror or error}. "

@@ -1,8 +1,10 @@
 """Options that commands share, and the connection to control."""
 
 import argparse
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from geniehive.cli import credentials
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 # Beside those of kit.errors.
 EXIT_UNREACHABLE = 3
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 M = TypeVar("M")
 
@@ -42,11 +46,27 @@ def add_group(commands: "Commands", name: str, summary: str) -> "Commands":
     return made.add_subparsers(title="commands", metavar="COMMAND", dest="subcommand", required=True)
 
 
-def add_control_options(parser: argparse.ArgumentParser) -> None:
+def add_control_options(parser: "argparse.ArgumentParser | argparse._ArgumentGroup") -> None:
     parser.add_argument(
-        "--control", metavar="HOST:PORT", help="control's address (default: GENIEHIVE_CONTROL, else that of `up`)"
+        "--control",
+        metavar="HOST:PORT",
+        help="control's address (default: GENIEHIVE_CONTROL, else that of `up` or `join`)",
     )
     parser.add_argument("--key", metavar="KEY", help="key (default: GENIEHIVE_KEY, else this user's own)")
+    parser.add_argument(
+        "--ca",
+        metavar="FILE",
+        help="the cluster's CA, for a control on another machine: tls/ca.pem of control's state folder (default: "
+        "GENIEHIVE_CA, else that of this machine's own cluster)",
+    )
+
+
+def duration(text: str) -> timedelta:
+    """ "90m", "12h", "30d" or "8w", for argparse."""
+    match = re.fullmatch(r"(\d{1,5})([mhdw])", text)
+    if match is None or int(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time, such as 90m, 12h or 30d")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 @contextmanager
@@ -60,7 +80,7 @@ def connected(given: argparse.Namespace) -> Iterator["SyncHive"]:
     link = credentials.control(given)
     try:
         # No key is none, and not whatever the client would find by itself in another folder.
-        with connect_sync(link.target, key=link.key or "") as hive:
+        with connect_sync(link.target, key=link.key or "", ca=link.ca) as hive:
             yield hive
     except Refused as error:
         raise _explained(error, link) from error
@@ -68,22 +88,31 @@ def connected(given: argparse.Namespace) -> Iterator["SyncHive"]:
         raise _explained(from_rpc_error(error), link) from error
 
 
+def unreachable(target: str, why: str, what_next: str) -> UserError:
+    return UserError(f"cannot reach control at {target}: {why}. {what_next}", EXIT_UNREACHABLE)
+
+
 def _explained(error: "Refused", link: credentials.Link) -> UserError:
     import grpc
 
+    from geniehive.client import Unreachable
     from geniehive.v1 import failure_pb2
 
+    if link.ca is None:
+        what_next = "Is it running? `geniehive up` starts it; another address is given by --control HOST:PORT"
+    else:
+        what_next = (
+            f"It is known by {link.ca}; another address is given by --control HOST:PORT, another CA by --ca FILE"
+        )
+    if isinstance(error, Unreachable):
+        return unreachable(link.target, error.message, what_next)
     if error.reason == failure_pb2.FAILURE_REASON_UNSPECIFIED and error.code in (
         grpc.StatusCode.UNAVAILABLE,
         grpc.StatusCode.DEADLINE_EXCEEDED,
     ):
         # gRPC's own text lists every address it tried; what went wrong stands last.
         why = error.message.rpartition(": ")[2] if error.code is grpc.StatusCode.UNAVAILABLE else "no answer in time"
-        return UserError(
-            f"cannot reach control at {link.target}: {why or 'no answer'}. "
-            "Is it running? `geniehive up` starts it; another address is given by --control HOST:PORT",
-            EXIT_UNREACHABLE,
-        )
+        return unreachable(link.target, why or "no answer", what_next)
     if error.code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return UserError(f"{error.message} (the key came from {link.key_source})", EXIT_FAILED)
     return UserError(error.message or f"control refused: {error.name or error.code.name}", EXIT_FAILED)

@@ -1,6 +1,7 @@
-"""Which control, gateway and key a command uses: flags, else the environment, else what `geniehive up` left behind.
+"""Which control, gateway and key a command uses: flags, else the environment, else what the state folder says.
 
-`up` writes `up.json` into the state folder while it runs. A key from the state folder goes to this machine only.
+`up` and `join` write `up.json` into it while they run, and a machine that joined keeps where control is. A key from the
+state folder goes to this machine only.
 """
 
 import argparse
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from geniehive import trust
 from geniehive.kit import address, state
 
 CONTROL_VARIABLE = "GENIEHIVE_CONTROL"
@@ -23,11 +25,15 @@ UP_FILE = "up.json"
 
 
 class Link(NamedTuple):
-    """Where to, and with which key. `key_source` says for messages where that came from."""
+    """Where to, with which key, and by which CA control is known: None where there is no TLS.
+
+    `key_source` says for messages where the key came from.
+    """
 
     target: str
     key: str | None
     key_source: str
+    ca: Path | None = None
 
     def __repr__(self) -> str:
         return f"Link({self.target!r}, key from {self.key_source})"
@@ -40,9 +46,16 @@ def folder(given: argparse.Namespace) -> Path:
 
 def control(given: argparse.Namespace) -> Link:
     place = folder(given)
-    target = given.control or os.environ.get(CONTROL_VARIABLE) or read_up(place).get("control") or DEFAULT_CONTROL
+    target = (
+        given.control
+        or os.environ.get(CONTROL_VARIABLE)
+        or read_up(place).get("control")
+        or trust.control(place)
+        or DEFAULT_CONTROL
+    )
+    target = trust.complete(target, tls=given.ca is not None)
     host, _ = address.split(target)
-    return _with_key(given, target, host, place / "admin.key")
+    return _with_key(given, target, host, place / "admin.key")._replace(ca=trust.ca_file(given.ca, place, target))
 
 
 def gateway(given: argparse.Namespace) -> Link:
@@ -66,9 +79,12 @@ def _with_key(given: argparse.Namespace, target: str, host: str, file: Path) -> 
 
 
 def read_up(place: Path) -> dict[str, str]:
-    """What a running `geniehive up` says of itself: "control", "gateway", "pid". Empty if there is none."""
+    """What a running `geniehive up` or `join` says of itself: "command", "control", "pid", and "gateway" if it has one.
+
+    Empty if none runs.
+    """
     try:
         found = json.loads((place / UP_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+    return {k: str(v) for k, v in found.items() if v is not None} if isinstance(found, dict) else {}

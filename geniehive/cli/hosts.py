@@ -19,8 +19,9 @@ def add(commands: "Commands") -> None:
         "forget",
         "forget a host and all it offers",
         run_forget,
-        "Forget a host that is gone for good, and all it offered. One that is online is not forgotten unless --force\n"
-        "is given; its node daemon then ends, and the host is back when that is started again.",
+        "Forget a host that is gone for good, and all it offered. The certificates of a machine that joined are\n"
+        "revoked, so that it can come back only by a new join token. A host that is online is not forgotten unless\n"
+        "--force is given; its node daemon then ends. On control's own machine it is back when that is started again.",
     )
     forget.add_argument("host", metavar="HOST", help="its id, as `geniehive hosts list` shows it")
     forget.add_argument("--force", action="store_true", help="also if it is online; its node daemon ends")
@@ -63,8 +64,8 @@ def run_forget(given: argparse.Namespace) -> int:
             found = hive.registry.GetHost(registry_service_pb2.GetHostRequest(host_id=given.host))
             if found.host.condition.availability != registry_pb2.AVAILABILITY_OFFLINE:
                 raise UserError(
-                    f"{given.host} is online. Stop its node first, or give --force: its node then ends, and is not "
-                    "started again by itself"
+                    f"{given.host} is online. Stop its node first (if the machine joined: `geniehive leave`), or give "
+                    "--force: its node then ends, and is not started again by itself"
                 )
         hive.admin.ForgetHost(pb.ForgetHostRequest(host_id=given.host))
     if given.json:

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from geniehive.cli import common, output
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from geniehive.cli.common import Commands
 
 SCOPES = ("infer", "read", "operate", "admin")
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 def add(commands: "Commands") -> None:
@@ -117,8 +116,8 @@ def _scopes(text: str) -> list[str]:
 
 def _expiry(text: str, now: datetime | None = None) -> datetime:
     now = now or datetime.now(UTC)
-    if match := re.fullmatch(r"(\d{1,5})([mhdw])", text):
-        moment = now + timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if re.fullmatch(r"\d{1,5}[mhdw]", text):
+        moment = now + common.duration(text)
     else:
         try:
             moment = datetime.fromisoformat(text)

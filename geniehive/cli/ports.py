@@ -25,13 +25,14 @@ def settle(wanted: Mapping[str, str]) -> dict[str, str]:
     for flag, (host, port) in sorted(parts.items(), key=lambda item: item[1][1] == 0):
         if port == 0:
             made = address.join(host, address.free_port(host))
-            while made in settled.values():
+            while any(_clash(made, taken) for taken in settled.values()):
                 made = address.join(host, address.free_port(host))
         else:
             made = address.join(host, port)
             for other, taken in settled.items():
-                if taken == made:
-                    raise UserError(f"{other} and {flag} are both {made}; give each a port of its own")
+                if _clash(taken, made):
+                    both = f"both {made}" if taken == made else f"on one port, as {taken} and {made}"
+                    raise UserError(f"{other} and {flag} are {both}; give each a port of its own")
         settled[flag] = made
     return {flag: settled[flag] for flag in wanted}
 
@@ -43,13 +44,23 @@ def _split(flag: str, text: str) -> tuple[str, int]:
         raise UserError(f"{flag}: {error}") from None
 
 
+def _clash(one: str, other: str) -> bool:
+    """Whether nothing can listen at both: every address, such as 0.0.0.0, is one of all."""
+    (host, port), (other_host, other_port) = address.split(one), address.split(other)
+    return port == other_port and (host == other_host or bool({host, other_host} & {"0.0.0.0", "::"}))
+
+
+def _usage(flag: str) -> str:
+    return f"{flag} PORT" if flag.endswith("-port") else f"{flag} HOST:PORT"
+
+
 def check(flag: str, text: str) -> None:
     """UserError if nothing can listen at an address; InUse if that is because something does."""
     host, port = address.split(text)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
-        raise UserError(f"{text} cannot be listened on: {error.strerror}. Choose another: {flag} HOST:PORT") from error
+        raise UserError(f"{text} cannot be listened on: {error.strerror}. Choose another: {_usage(flag)}") from error
     for family, kind, protocol, _, place in found:
         with socket.socket(family, kind, protocol) as probe:
             if os.name == "posix":
@@ -64,10 +75,10 @@ def check(flag: str, text: str) -> None:
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     raise InUse(
-                        f"{text} is in use by another program. Stop that, or choose another: {flag} HOST:PORT"
+                        f"{text} is in use by another program. Stop that, or choose another: {_usage(flag)}"
                     ) from error
                 raise UserError(
-                    f"{text} cannot be listened on: {error.strerror}. Choose another: {flag} HOST:PORT"
+                    f"{text} cannot be listened on: {error.strerror}. Choose another: {_usage(flag)}"
                 ) from error
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from geniehive.kit.http1 import Client, HttpError, Origin, Timeouts
 # Seconds between two questions.
 PAUSE = 0.05
 _LARGEST = 16 * 1024 * 1024
+_MODELS_SECONDS = 20.0
 
 
 async def models(client: Client, origin: Origin, key: str) -> list[banner.Model]:
@@ -24,6 +26,29 @@ async def models(client: Client, origin: Origin, key: str) -> list[banner.Model]
             return banner.read_models(json.loads(body)) if answer.status == 200 else []
     except (HttpError, ValueError):
         return []
+
+
+async def settled_models(
+    url: str, trusting: ssl.SSLContext | None, key: str, expected: bool
+) -> tuple[list[banner.Model], bool]:
+    """What the gateway lists, once there is a model to chat with; whether that was waited for in vain.
+
+    expected: whether there should be one; else the first list is taken.
+    """
+    origin = Origin.parse(url)
+    found: list[banner.Model] = []
+    client = Client(trusting)
+    try:
+        async with asyncio.timeout(_MODELS_SECONDS):
+            while True:
+                found = await models(client, origin, key)
+                if not expected or banner.to_show(found) is not None:
+                    return found, False
+                await asyncio.sleep(PAUSE)
+    except TimeoutError:
+        return found, True
+    finally:
+        await client.close()
 
 
 async def until_current(control: str, folder: Path) -> None:

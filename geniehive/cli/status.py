@@ -86,8 +86,8 @@ def show(report: dict[str, Any]) -> None:
                 " ".join(filter(None, (s["runtime"], s["runtime_version"]))) + _labels(s),
                 state_cell(s["condition"]),
                 Cell("yes", "good") if s["routable"] else Cell("no", "bad"),
-                "" if s["routable"] and s["condition"]["health"] == "healthy" else views.why(s["condition"]),
-                _way(s["ways"]),
+                _why(s),
+                _way(s),
                 _models(s),
             )
             for s in report["services"]
@@ -136,10 +136,26 @@ def _labels(service: dict[str, Any]) -> str:
     return f" ({', '.join(marks)})" if marks else ""
 
 
-def _way(ways: list[dict[str, Any]]) -> str:
-    """The way preferred, why, and what else there is."""
+def _why(service: dict[str, Any]) -> str:
+    from geniehive.cli import views
+
+    condition = service["condition"]
+    if service["routable"] and condition["health"] == "healthy":
+        return ""
+    # What to do about that stands with the ways.
+    return condition["reason"] if _is_cut_off(service) else views.why(condition)
+
+
+def _is_cut_off(service: dict[str, Any]) -> bool:
+    return not service["ways"] and service["condition"]["reason"] == "unreachable"
+
+
+def _way(service: dict[str, Any]) -> str:
+    """The way preferred, why, and what else there is; if there is none, what to do about it."""
+    ways = service["ways"]
     if not ways:
-        return "none"
+        detail = service["condition"]["detail"]
+        return f"none: {detail}" if detail and _is_cut_off(service) else "none"
     names = [w["kind"] + (" on its host" if w["same_host_only"] else "") for w in ways]
     reason = f" ({ways[0]['reason']})" if ways[0]["reason"] else ""
     return f"{names[0]}{reason}" + "".join(f", else {name}" for name in names[1:])

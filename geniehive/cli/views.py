@@ -11,7 +11,15 @@ from typing import Any, Protocol
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from geniehive.v1 import credential_pb2, failure_pb2, registry_pb2, registry_service_pb2, request_pb2, routing_pb2
+from geniehive.v1 import (
+    admin_service_pb2,
+    credential_pb2,
+    failure_pb2,
+    registry_pb2,
+    registry_service_pb2,
+    request_pb2,
+    routing_pb2,
+)
 
 View = dict[str, Any]
 
@@ -77,6 +85,7 @@ def host(view: registry_service_pb2.HostView) -> View:
         "agent_version": view.agent_version,
         "joined": time(view, "join_time"),
         "last_seen": time(view, "last_seen_time"),
+        "clock_skew_seconds": maybe(view, "clock_skew_seconds"),
         "drained": view.drained,
         "os": view.host.machine.os,
         "architecture": view.host.machine.architecture,
@@ -167,6 +176,15 @@ def key(message: credential_pb2.ClientKey) -> View:
         "scopes": [word(credential_pb2.Scope, "SCOPE", s) for s in message.scopes],
         "expires": time(message, "expire_time"),
         "configured": message.configured,
+    }
+
+
+def join_token(message: admin_service_pb2.JoinToken) -> View:
+    return {
+        "token_id": message.token_id,
+        "kinds": [word(credential_pb2.PeerKind, "PEER_KIND", k) for k in message.peer_kinds],
+        "uses_left": message.uses_left,
+        "expires": time(message, "expire_time"),
     }
 
 

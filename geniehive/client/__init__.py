@@ -13,13 +13,14 @@
 deadline that the contract states for each call, the caller's key, and, for reads alone, a few attempts when control
 can't be reached. Errors are `geniehive.failures.Refused`. Needs nothing but `pip install geniehive`.
 
-target   which control, and with which key
+target   which control, with which key, and by which CA it is known
 calls    deadlines, attempts and errors of calls
 views    what watches tell, and how they get over a break
 hive     the asynchronous client
 sync     the synchronous one
 """
 
+from geniehive.client.calls import Unreachable
 from geniehive.client.hive import Hive, Watch, connect
 from geniehive.client.sync import SyncHive, SyncWatch, connect_sync
 from geniehive.client.views import Changed, Event, Removed, Resync, Synced
@@ -33,6 +34,7 @@ __all__ = [
     "SyncHive",
     "SyncWatch",
     "Synced",
+    "Unreachable",
     "Watch",
     "connect",
     "connect_sync",

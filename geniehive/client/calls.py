@@ -5,7 +5,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -80,6 +80,18 @@ def _streams(method: MethodDescriptor) -> bool:
     return method.client_streaming or method.server_streaming
 
 
+class Unreachable(Refused):
+    """Control was not reached, and a look at it by TLS has told why: the message says it, for people."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(FailureReason.FAILURE_REASON_UNSPECIFIED, why, code=grpc.StatusCode.UNAVAILABLE)
+
+
+def _may_be_tls(error: Refused) -> bool:
+    """gRPC says little of why a handshake failed, and not that it was one."""
+    return error.code is grpc.StatusCode.UNAVAILABLE and error.reason == FailureReason.FAILURE_REASON_UNSPECIFIED
+
+
 class Attempts:
     """The attempts of one call, which share its deadline. Times are of a clock that only grows."""
 
@@ -101,19 +113,37 @@ class Attempts:
 
 
 class Facade:
-    """A service's methods as coroutines, and as streams whose errors are Refused."""
+    """A service's methods as coroutines, and as streams whose errors are Refused.
 
-    def __init__(self, stub: object, service: ServiceDescriptor, metadata: Metadata, retries: int) -> None:
+    why_not: says why a call did not get through, if that is for TLS.
+    """
+
+    def __init__(
+        self,
+        stub: object,
+        service: ServiceDescriptor,
+        metadata: Metadata,
+        retries: int,
+        why_not: Callable[[], Awaitable[str | None]],
+    ) -> None:
         for method in service.methods:
             call = getattr(stub, method.name)
             given = tuple(metadata)
             wrapped = (
-                _stream(call, given) if _streams(method) else _unary(call, given, method, retries * is_read(method))
+                _stream(call, given)
+                if _streams(method)
+                else _unary(call, given, method, retries * is_read(method), why_not)
             )
             setattr(self, method.name, wrapped)
 
 
-def _unary(call: Callable[..., Any], common: Metadata, method: MethodDescriptor, retries: int) -> Callable[..., Any]:
+def _unary(
+    call: Callable[..., Any],
+    common: Metadata,
+    method: MethodDescriptor,
+    retries: int,
+    why_not: Callable[[], Awaitable[str | None]],
+) -> Callable[..., Any]:
     async def ask(request: object, *, timeout: float | None = None, metadata: Metadata = ()) -> object:
         attempts = Attempts(_seconds(method, timeout), retries, time.monotonic())
         while True:
@@ -124,6 +154,8 @@ def _unary(call: Callable[..., Any], common: Metadata, method: MethodDescriptor,
                 error = failures.from_rpc_error(failed)
                 delay = attempts.delay(error, time.monotonic())
                 if delay is None:
+                    if _may_be_tls(error) and (why := await why_not()):
+                        error = Unreachable(why)
                     raise error from None
             await asyncio.sleep(delay)
 
@@ -174,22 +206,33 @@ class Stream:
 
 
 class SyncFacade:
-    """A service's methods as plain calls, and as iterators whose errors are Refused."""
+    """A service's methods as plain calls, and as iterators whose errors are Refused. why_not: as for Facade."""
 
-    def __init__(self, stub: object, service: ServiceDescriptor, metadata: Metadata, retries: int) -> None:
+    def __init__(
+        self,
+        stub: object,
+        service: ServiceDescriptor,
+        metadata: Metadata,
+        retries: int,
+        why_not: Callable[[], str | None],
+    ) -> None:
         for method in service.methods:
             call = getattr(stub, method.name)
             given = tuple(metadata)
             wrapped = (
                 _sync_stream(call, given)
                 if _streams(method)
-                else _sync_unary(call, given, method, retries * is_read(method))
+                else _sync_unary(call, given, method, retries * is_read(method), why_not)
             )
             setattr(self, method.name, wrapped)
 
 
 def _sync_unary(
-    call: Callable[..., Any], common: Metadata, method: MethodDescriptor, retries: int
+    call: Callable[..., Any],
+    common: Metadata,
+    method: MethodDescriptor,
+    retries: int,
+    why_not: Callable[[], str | None],
 ) -> Callable[..., Any]:
     def ask(request: object, *, timeout: float | None = None, metadata: Metadata = ()) -> object:
         attempts = Attempts(_seconds(method, timeout), retries, time.monotonic())
@@ -201,6 +244,8 @@ def _sync_unary(
                 error = failures.from_rpc_error(failed)
                 delay = attempts.delay(error, time.monotonic())
                 if delay is None:
+                    if _may_be_tls(error) and (why := why_not()):
+                        error = Unreachable(why)
                     raise error from None
             time.sleep(delay)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
@@ -35,18 +36,20 @@ def connect(
     control: str | None = None,
     *,
     key: str | None = None,
+    ca: str | Path | None = None,
     retries: int = RETRIES,
     channel: grpc.aio.Channel | None = None,
 ) -> "Hive":
     """A client of control; use it as `async with geniehive.connect() as hive`.
 
-    control: "HOST:PORT"; key: a client key. Left out: see `geniehive.client.target`.
+    control: "HOST:PORT"; key: a client key; ca: the file of the cluster's CA, in PEM, for a control on another
+    machine. Left out: see `geniehive.client.target`.
     retries: how often a read is tried again, within its deadline, when control can't be reached. Writes never are.
     channel: to be used in place of one of its own, and left open.
 
-    UserError if address or key can't be used. Nothing is sent before the first call.
+    UserError if address, key or CA can't be used. Nothing is sent before the first call.
     """
-    return Hive(targets.find(control, key), retries, channel)
+    return Hive(targets.find(control, key, ca), retries, channel)
 
 
 async def _pages(call: Callable[[Any], Awaitable[Any]], request: Any, field: str) -> list[Any]:
@@ -84,9 +87,11 @@ class Hive:
         return self._target.control
 
     async def __aenter__(self) -> Self:
-        channel = self._channel = self._channel or channels.aio_channel(self._target.control)
+        target = self._target
+        channel = self._channel = self._channel or channels.aio_channel(target.control, target.tls)
         for name, (stub, service) in SERVICES.items():
-            setattr(self, name, Facade(stub(channel), service, self._target.metadata, self._retries))
+            made = Facade(stub(channel), service, target.metadata, self._retries, target.why_not_async)
+            setattr(self, name, made)
         return self
 
     async def __aexit__(

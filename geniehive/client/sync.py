@@ -4,6 +4,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import grpc
@@ -28,10 +29,15 @@ Told = TypeVar("Told")
 
 
 def connect_sync(
-    control: str | None = None, *, key: str | None = None, retries: int = RETRIES, channel: grpc.Channel | None = None
+    control: str | None = None,
+    *,
+    key: str | None = None,
+    ca: str | Path | None = None,
+    retries: int = RETRIES,
+    channel: grpc.Channel | None = None,
 ) -> "SyncHive":
     """As `geniehive.connect`, without asyncio; use it as `with geniehive.connect_sync() as hive`."""
-    return SyncHive(targets.find(control, key), retries, channel)
+    return SyncHive(targets.find(control, key, ca), retries, channel)
 
 
 def pages(call: Callable[[Any], Any], request: Any, field: str) -> list[Any]:
@@ -69,9 +75,11 @@ class SyncHive:
         return self._target.control
 
     def __enter__(self) -> Self:
-        channel = self._channel = self._channel or channels.sync_channel(self._target.control)
+        target = self._target
+        channel = self._channel = self._channel or channels.sync_channel(target.control, target.tls)
         for name, (stub, service) in SERVICES.items():
-            setattr(self, name, SyncFacade(stub(channel), service, self._target.metadata, self._retries))
+            made = SyncFacade(stub(channel), service, target.metadata, self._retries, target.why_not)
+            setattr(self, name, made)
         return self
 
     def __exit__(self, *failure: object) -> None:

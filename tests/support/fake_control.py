@@ -17,7 +17,7 @@ from geniehive.v1 import (
     routing_service_pb2_grpc,
 )
 
-_SERVICES = (
+SERVICES = (
     (registry_service_pb2, "RegistryService", registry_service_pb2_grpc.add_RegistryServiceServicer_to_server),
     (routing_service_pb2, "RoutingService", routing_service_pb2_grpc.add_RoutingServiceServicer_to_server),
     (admin_service_pb2, "AdminService", admin_service_pb2_grpc.add_AdminServiceServicer_to_server),
@@ -45,7 +45,7 @@ class FakeControl:
         return answer
 
 
-def _servicer(control: FakeControl, module: Any, name: str) -> object:
+def servicer(control: FakeControl, module: Any, name: str) -> Any:
     """A servicer of every unary method of a service."""
 
     def method(method_name: str) -> Any:
@@ -59,12 +59,12 @@ def _servicer(control: FakeControl, module: Any, name: str) -> object:
 
 
 @contextmanager
-def fake_control() -> Iterator[FakeControl]:
+def fake_control(port: int = 0) -> Iterator[FakeControl]:
     control = FakeControl()
     server = grpc.server(futures.ThreadPoolExecutor(4))
-    for module, name, add in _SERVICES:
-        add(_servicer(control, module, name), server)  # type: ignore[arg-type]
-    control.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    for module, name, add in SERVICES:
+        add(servicer(control, module, name), server)
+    control.address = f"127.0.0.1:{server.add_insecure_port(f'127.0.0.1:{port}')}"
     server.start()
     try:
         yield control

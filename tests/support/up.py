@@ -1,4 +1,7 @@
-"""`geniehive up` with stand-ins for the daemons: what they were started with is kept, and they do as they are told."""
+"""`geniehive up` and `join` with stand-ins for the daemons.
+
+What these were started with is kept, and they do as they are told.
+"""
 
 import json
 import os
@@ -56,6 +59,12 @@ if listen and name == "gateway":
             pass
     host, _, port = json.loads(listen[0]).rpartition(":")
     server = http.server.ThreadingHTTPServer((host, int(port)), Handler)
+    pair = [json.loads(a.split("=", 1)[1]) for a in sys.argv if a.startswith(("tls.cert=", "tls.key="))]
+    if pair:
+        import ssl
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*pair)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 for notice in told.get("notices", []):
     print(json.dumps(notice), flush=True)
@@ -91,7 +100,7 @@ DEMO = {"id": "tiny", "object": "model", "geniehive": {"operations": ["chat", "e
 
 
 class Up:
-    """One `geniehive up`, and the folder in which the stand-ins write."""
+    """One `geniehive up` or `join`, and the folder in which the stand-ins write."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -122,9 +131,9 @@ class Up:
         made.write_text(json.dumps({**held, **script}))
         made.replace(file)
 
-    def start(self, *arguments: str, fixed_ports: bool = False) -> "Run":
+    def start(self, *arguments: str, fixed_ports: bool = False, command: str = "up") -> "Run":
         self._runs += 1
-        ports = [] if fixed_ports else [p for f in FLAGS for p in (f, "127.0.0.1:0")]
+        ports = [] if fixed_ports else [p for f in FLAGS[command] for p in (f, "127.0.0.1:0")]
         out, err = self.folder / f"out{self._runs}", self.folder / f"err{self._runs}"
         environment = {
             **os.environ,
@@ -133,7 +142,17 @@ class Up:
         }
         with out.open("wb") as stdout, err.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "geniehive.cli", "up", "--state-dir", str(self.state), *ports, *arguments],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "geniehive.cli",
+                    command,
+                    "--state-dir",
+                    str(self.state),
+                    *ports,
+                    *arguments,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=stderr,
@@ -203,7 +222,10 @@ class Run:
         return self.process.wait(timeout=20)
 
 
-FLAGS = ("--listen", "--control-listen", "--embedded-listen", "--relay-listen")
+FLAGS = {
+    "up": ("--listen", "--control-listen", "--embedded-listen", "--relay-listen"),
+    "join": ("--listen", "--embedded-listen", "--relay-listen"),
+}
 
 
 def alive(pid: int) -> bool:

@@ -63,6 +63,7 @@ NOUNS: list[tuple[type[Any], Callable[[Any], Message], Callable[[Any], Any]]] = 
     (m.Inventory, convert.inventory_to_proto, convert.inventory_from_proto),
     (m.ServiceLoad, convert.service_load_to_proto, convert.service_load_from_proto),
     (m.MachineLoad, convert.machine_load_to_proto, convert.machine_load_from_proto),
+    (m.Load, convert.load_to_proto, convert.load_from_proto),
     (m.ClientKey, convert.client_key_to_proto, convert.client_key_from_proto),
     (m.Upstream, convert.upstream_to_proto, convert.upstream_from_proto),
     (m.Endpoint, convert.endpoint_to_proto, convert.endpoint_from_proto),
@@ -118,3 +119,14 @@ def test_a_relays_token_that_is_unset_stays_unset() -> None:
 def test_contents_of_a_relay_message() -> None:
     relay = routing_pb2.Relay(host_id="h", base_urls=["http://127.0.0.1:8803"], token="t")
     assert convert.relay_from_proto(relay) == m.Relay(host_id="h", base_urls=("http://127.0.0.1:8803",), token="t")
+
+
+def test_models_that_many_machines_have_are_one() -> None:
+    usual = convert.asset_to_proto(m.Asset(asset_id="a", upstream_name="a", family="llama"))
+    assert convert.asset_from_proto(usual) is convert.asset_from_proto(
+        type(usual).FromString(usual.SerializeToString())
+    )
+    # What is unusually large is not kept for others.
+    large = convert.asset_to_proto(m.Asset(asset_id="a", upstream_name="a", digest="d" * 2000))
+    assert convert.asset_from_proto(large) == convert.asset_from_proto(large)
+    assert convert.asset_from_proto(large) is not convert.asset_from_proto(large)

@@ -8,6 +8,7 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 import pytest
 
 from geniehive.cli.__main__ import main
-from geniehive.kit import address
+from geniehive.kit import address, tls
+from tests.support.tls_control import Impostor
 from tests.support.up import until
 
 Capture = pytest.CaptureFixture[str]
@@ -193,6 +195,18 @@ def test_nobody_there(capsys: Capture) -> None:
     assert f"cannot reach the gateway at {where}" in capsys.readouterr().err
     assert main(["chat", "m", "x", "--gateway", "ftp://x"]) == 2
     assert "no URL of a gateway" in capsys.readouterr().err
+
+
+def test_a_certificate_that_is_not_accepted(capsys: Capture) -> None:
+    impostor = Impostor(tls.Authority(*tls.make_authority("mine", time.time())))
+    try:
+        assert main(["chat", "m", "hello", "--gateway", f"https://{impostor.address}", "--key", "gh-secret"]) == 3
+    finally:
+        impostor.close()
+    printed = capsys.readouterr().err
+    assert f"the certificate of the gateway at https://{impostor.address} is not accepted: " in printed
+    assert "SSL_CERT_FILE=FILE" in printed
+    assert impostor.heard == b""
 
 
 def test_silence(gateway: Gateway, capsys: Capture) -> None:

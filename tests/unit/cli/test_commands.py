@@ -65,6 +65,24 @@ def test_status(control: FakeControl, capsys: Capture) -> None:
     assert printed.err == "geniehive: a name is shadowed\n"
 
 
+def test_status_says_what_to_do_about_a_service_that_is_cut_off(control: FakeControl, capsys: Capture) -> None:
+    fill(control)
+    cut_off = service("pc/vllm", routable=False)
+    del cut_off.upstream.ways[:]
+    cut_off.upstream.condition.reason = registry_pb2.CONDITION_REASON_UNREACHABLE
+    cut_off.upstream.condition.detail = "needs a key, so --direct can't be"
+    relayed = service("pc/llamacpp")
+    del relayed.upstream.ways[:]
+    relayed.upstream.ways.add(reason="it needs a key").relayed.SetInParent()
+    control.answers["ListServices"] = registry_service_pb2.ListServicesResponse(services=[relayed, cut_off])
+    assert main(["status"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [line] = [line for line in lines if line.startswith("pc/vllm")]
+    assert "  unreachable  none: needs a key, so --direct can't be  " in line
+    [line] = [line for line in lines if line.startswith("pc/llamacpp")]
+    assert "  relay (it needs a key)  " in line
+
+
 def test_status_as_json(control: FakeControl, capsys: Capture) -> None:
     fill(control)
     assert main(["status", "--json"]) == 0
@@ -240,8 +258,8 @@ def test_a_proxy_for_the_web_is_not_asked(control: FakeControl, root: Path) -> N
 
 
 def test_an_address_that_is_none(capsys: Capture) -> None:
-    assert main(["status", "--control", "nonsense"]) == 2
-    assert "'nonsense' is no address" in capsys.readouterr().err
+    assert main(["status", "--control", "127.0.0.1:port"]) == 2
+    assert "'127.0.0.1:port' is no address" in capsys.readouterr().err
 
 
 def test_columns_fit_a_terminal(control: FakeControl, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:

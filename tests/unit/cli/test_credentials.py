@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def given(folder: Path | None = None, **options: str) -> argparse.Namespace:
-    held: dict[str, str | None] = {"control": None, "gateway": None, "key": None}
+    held: dict[str, str | None] = {"control": None, "gateway": None, "key": None, "ca": None}
     return argparse.Namespace(state_dir=folder and str(folder), **{**held, **options})
 
 
@@ -35,7 +35,7 @@ def test_the_environment_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("GENIEHIVE_CONTROL", "127.0.0.1:1")
     monkeypatch.setenv("GENIEHIVE_GATEWAY", "127.0.0.1:2/")
     monkeypatch.setenv("GENIEHIVE_KEY", "k")
-    assert credentials.control(given(folder))[:2] == ("127.0.0.1:1", "k")
+    assert credentials.control(given(folder)) == ("127.0.0.1:1", "k", "the environment variable GENIEHIVE_KEY", None)
     assert credentials.gateway(given(folder))[:2] == ("http://127.0.0.1:2", "k")
 
 
@@ -46,10 +46,32 @@ def test_flags_win_over_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_local_key_stays_on_this_machine(folder: Path) -> None:
-    assert credentials.control(given(folder, control="192.0.2.1:8801")).key is None
+    assert credentials.control(given(folder, control="192.0.2.1:8801", ca="x")).key is None
     assert credentials.gateway(given(folder, gateway="https://example.org/v1")) == credentials.Link(
         "https://example.org", None, "nowhere; give one: --key KEY"
     )
+
+
+def test_control_on_another_machine_is_known_by_a_ca(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"192\.0\.2\.1:8804 is on another machine.*tls/ca\.pem.*--ca FILE"):
+        credentials.control(given(folder, control="192.0.2.1"))
+    (folder / "tls").mkdir()
+    (folder / "tls" / "ca.pem").write_text("kept")
+    assert credentials.control(given(folder, control="192.0.2.1")).ca == folder / "tls" / "ca.pem"
+    monkeypatch.setenv("GENIEHIVE_CA", "told")
+    assert credentials.control(given(folder, control="192.0.2.1")).ca == Path("told")
+    assert credentials.control(given(folder, control="192.0.2.1", ca="flag")).ca == Path("flag")
+    # Here it is plain, unless a flag asks for TLS.
+    assert credentials.control(given(folder)).ca is None
+    assert credentials.control(given(folder, control="127.0.0.1", ca="flag"))[::3] == ("127.0.0.1:8804", Path("flag"))
+
+
+def test_a_machine_that_joined_asks_its_own_control(tmp_path: Path) -> None:
+    (tmp_path / "tls").mkdir()
+    (tmp_path / "tls" / "ca.pem").write_text("kept")
+    (tmp_path / "tls" / "cluster.json").write_text(json.dumps({"control": "192.0.2.1:8804"}))
+    found = credentials.control(given(tmp_path))
+    assert (found.target, found.ca) == ("192.0.2.1:8804", tmp_path / "tls" / "ca.pem")
 
 
 def test_nothing_is_there(tmp_path: Path) -> None:

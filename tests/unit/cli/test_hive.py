@@ -8,10 +8,15 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from geniehive.kit import tls
+from geniehive.v1.admin_service_pb2 import CreateJoinTokenResponse
+from tests.support.fake_control import fake_control
+from tests.support.tls_control import issue
 from tests.support.up import CHAT, DEMO, Up, until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
@@ -311,3 +316,79 @@ def test_without_the_extra_it_says_what_to_install(up: Up, root: Path) -> None:
         assert done.returncode == 2
         assert "pip install 'geniehive[all]'" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+LAN = ("--tls-listen", "127.0.0.1:0", "--peers-port", "0")
+
+
+def test_where_others_are_let_in_the_daemons_are_told(up: Up) -> None:
+    run = up.start(*LAN, "--advertise", "192.0.2.9", "--relay")
+    run.until_up()
+    control, node = up.settings("control"), up.settings("node")
+    host, _, port = control["tls.listen"].rpartition(":")
+    assert host == "127.0.0.1"
+    assert control["tls.peers_port"] != int(port)
+    assert control["tls.advertise"] == [f"192.0.2.9:{port}"]
+    assert (node["relay.advertise"], node["way"]) == ("192.0.2.9", "relay")
+    assert json.loads((up.state / "up.json").read_text())["tls"] == control["tls.listen"]
+    # The stand-in makes no tokens.
+    assert "there is no join token" in run.err
+    assert "geniehive join" not in run.out
+
+
+def test_without_tls_nothing_of_it_is_said(up: Up) -> None:
+    printed = up.start().until_up()
+    assert set(up.settings("control")) == {"listen"}
+    assert set(up.settings("node")) == {"control", "relay.listen", "engines+"}
+    assert "geniehive join" not in printed
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_line_for_the_next_machine_is_printed(up: Up, as_json: bool) -> None:
+    up.tell("node", notices=[up.look(1)])
+    run = up.start(*LAN, *(["--json"] if as_json else []))
+    until(lambda: "start node" in up.story and "start control" in up.story)
+    settings = up.settings("control")
+    with fake_control(int(settings["listen"].rpartition(":")[2])) as control:
+        control.answers["CreateJoinToken"] = CreateJoinTokenResponse(token="ghj-x", addresses=[settings["listen"]])
+        up.tell("node", notices=[up.look(1), {"notice": "registered", "host_id": "h"}])
+        os.kill(up.pids("node")[0], signal.SIGKILL)
+        until(lambda: run.out.endswith("\n"))
+    line = f"geniehive join {settings['listen']} --token ghj-x"
+    if as_json:
+        join = json.loads(run.out)["join"]
+        assert (join["token"], join["addresses"], join["line"]) == ("ghj-x", [settings["listen"]], line)
+        assert join["install"].startswith("pipx install ")
+    else:
+        assert f"  {line}\n" in run.out
+        assert "\n  pipx install " in run.out
+
+
+def test_the_gateway_elsewhere(up: Up) -> None:
+    run = up.start("--listen", "0.0.0.0:0", *LAN, "--advertise", "gpu.example")
+    printed = run.until_up()
+    port = up.settings("gateway")["listen"].rpartition(":")[2]
+    assert f"base URL    http://127.0.0.1:{port}/v1" in printed
+    assert f"elsewhere   http://gpu.example:{port}/v1" in printed
+
+
+def test_https_by_a_certificate_of_ones_own(up: Up, tmp_path: Path) -> None:
+    chain, key = issue(tls.Authority(*tls.make_authority("mine", time.time())), "gpu.example")
+    (tmp_path / "cert.pem").write_bytes(chain)
+    (tmp_path / "key.pem").write_bytes(key)
+    printed = up.start("--cert", "cert.pem", "--key", "key.pem").until_up()
+    gateway = up.settings("gateway")
+    assert gateway["tls.cert"] == str(tmp_path / "cert.pem")
+    assert gateway["tls.key"] == str(tmp_path / "key.pem")
+    # By the name that the certificate is for.
+    url = f"https://gpu.example:{gateway['listen'].rpartition(':')[2]}"
+    assert f"base URL    {url}/v1" in printed
+    assert json.loads((up.state / "up.json").read_text())["gateway"] == url
+
+
+def test_a_certificate_that_is_none(up: Up, tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("nonsense")
+    run = up.start("--cert", "cert.pem", "--key", "cert.pem")
+    assert run.ended() == 2
+    assert run.err == f"geniehive: --cert: {tmp_path / 'cert.pem'} holds no certificate in PEM\n"
+    assert up.story == []

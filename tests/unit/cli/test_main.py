@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -58,8 +59,10 @@ def test_nothing_slow_is_imported_before_it_is_needed(root: Path) -> None:
 
 def test_help_lists_every_command_and_the_exit_codes(root: Path) -> None:
     printed = run(root, "--help").stdout
-    for command in ("up", "control", "node", "gateway", "status", "models", "chat", "keys", "hosts", "version"):
+    for command in ("up", "join", "leave", "control", "node", "gateway", "status", "models", "chat", "version"):
         assert f"\n    {command} " in printed
+    for command in ("keys", "tokens", "hosts", "credentials"):
+        assert re.search(rf"\n    {command}\s", printed)
     assert "exit codes: 0 done; 1 failed" in printed
 
 

@@ -23,6 +23,19 @@ def test_two_flags_with_one_address() -> None:
         ports.settle({"--a": "127.0.0.1:1", "--b": "127.0.0.1:1"})
 
 
+def test_all_addresses_take_the_port_of_each() -> None:
+    with pytest.raises(UserError, match=r"on one port, as 0\.0\.0\.0:1 and 127\.0\.0\.1:1"):
+        ports.settle({"--a": "0.0.0.0:1", "--b": "127.0.0.1:1"})
+    assert ports.settle({"--a": "127.0.0.2:1", "--b": "127.0.0.1:1"})
+
+
+def test_a_flag_of_a_port_is_named_as_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        text = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ports.InUse, match="choose another: --peers-port PORT"):
+            ports.check("--peers-port", text)
+
+
 def test_an_address_that_is_none_names_its_flag() -> None:
     with pytest.raises(UserError, match="--a: 'x' is no address"):
         ports.settle({"--a": "x"})

@@ -275,7 +275,7 @@ async def test_no_key_leaves_this_machine_in_the_clear() -> None:
         async with geniehive.connect("192.0.2.7:8801", key="gh-test"):
             pass
 
-    with pytest.raises(UserError, match="TLS"):
+    with pytest.raises(UserError, match="--ca FILE"):
         await enter()
 
 
@@ -288,7 +288,7 @@ def test_the_client_needs_only_the_base_install(root: Path) -> None:
     """`pip install geniehive` brings none of these. (grpc itself imports its health and reflection where they are.)"""
     code = (
         "import sys, geniehive.client\n"
-        "extras = {'aiohttp', 'aiosqlite', 'alembic', 'httptools', 'msgspec',"
+        "extras = {'aiohttp', 'aiosqlite', 'alembic', 'cryptography', 'httptools', 'msgspec',"
         " 'orjson', 'psutil', 'rich', 'sqlalchemy', 'typer', 'uvloop', 'yaml'}\n"
         "print(sorted(extras & {name.partition('.')[0] for name in sys.modules}))\n"
     )

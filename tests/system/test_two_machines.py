@@ -204,6 +204,27 @@ async def test_a_cable_that_loses_packets(pair: Pair) -> None:
 
 
 @pytest.mark.proof
+@pytest.mark.skipif(shutil.which("nft") is None, reason="needs nft")
+async def test_a_firewall_in_front_of_the_relay(pair: Pair) -> None:
+    await pair.start()
+    await pair.cable.block(pair.attic, 8803)
+    await pair.join("--name", "attic")
+
+    async def seen() -> Any:
+        code, out, _ = await pair.desk.geniehive("status")
+        return "8803" in out and "firewall" in out and code == 0
+
+    took = await until("status says what to do", seen, 20)
+    status, body = await pair.refused()
+    print(f"FIGURE firewall: seen after {took:.1f} s; a call gets {status} {body['error']['message']}")
+    assert status == 503
+    assert "8803" in body["error"]["message"]
+    await pair.cable.block(pair.attic, 0)
+    back = await pair.until_answered()
+    print(f"FIGURE firewall opened: answers after {back:.1f} s")
+
+
+@pytest.mark.proof
 async def test_a_long_way_between(pair: Pair) -> None:
     delay = 0.15
     await pair.start()

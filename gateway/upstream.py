@@ -11,19 +11,12 @@ from functools import lru_cache
 
 from gateway.core.attempt import ConnectFailed, Lost, TimedOut
 from gateway.core.plan import Lane
-from geniehive.kit import http1
+from geniehive.kit import http1, http_head
+from geniehive.kit.http_head import HOP_BY_HOP
 
 Failure = ConnectFailed | Lost | TimedOut
 
 RELAY_ERROR = b"x-geniehive-relay-error"
-
-# By connection (RFC 9110, 7.6.1), set anew for the next hop.
-HOP_BY_HOP = frozenset(
-    {
-        b"connection", b"keep-alive", b"proxy-connection", b"proxy-authenticate", b"proxy-authorization", b"te",
-        b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"host", b"expect",
-    }
-)  # fmt: skip
 
 _KEPT_BACK = HOP_BY_HOP | {
     # The client's credentials, and the account they belong to.
@@ -42,34 +35,13 @@ _REQUEST_ID = http1.line_start(b"x-request-id")
 
 @lru_cache(maxsize=1024)
 def _line_start(name: bytes) -> bytes | None:
-    """What to begin a client's header with; b"" if it stops here, None for that which names others that do."""
-    lowered = name.lower()
-    if lowered == b"connection":
-        return None
-    if lowered in _KEPT_BACK or lowered.startswith(_KEPT_BACK_BEGINNINGS):
-        return b""
-    return http1.line_start(name)
-
-
-def nominated(connection: bytes) -> frozenset[bytes]:
-    """Names that the value of a Connection header declares to be of this hop only, in lower case."""
-    return frozenset(n.strip() for n in connection.lower().split(b",")) - {b"close", b"keep-alive", b""}
+    return http_head.line_start(name, _KEPT_BACK, _KEPT_BACK_BEGINNINGS)
 
 
 def request_headers(client: Iterable[tuple[bytes, bytes]], request_id: str) -> http1.HeaderLines:
     """What an engine gets to see of the client's headers. Unaskable if that can't be sent."""
-    parts: list[bytes] = []
-    named: frozenset[bytes] = frozenset()
     try:
-        for name, value in client:
-            start = _line_start(name)
-            if start:
-                parts += (start, value)
-            elif start is None:
-                named |= nominated(value)
-        if named:
-            lines = zip(parts[::2], parts[1::2], strict=True)
-            parts = [part for line in lines if line[0][2:-2].lower() not in named for part in line]
+        parts = http_head.request_parts(client, _line_start)
         parts += (_REQUEST_ID, request_id.encode())
         return http1.join_lines(parts)
     except ValueError as error:

@@ -1,6 +1,7 @@
 """What a daemon of this package proves itself with, kept below the state folder, and whom it believes.
 
     tls/ca.pem        whom to believe
+    tls/revoked       and whom not, though they have a certificate: serials, one a line
     tls/node.pem      chain and private key of this machine's node; likewise gateway.pem
     tls/cluster.json  where control is: only on a machine that joined; the daemons of control's own machine have the
                       plain port of loopback, and a certificate only for the relays
@@ -22,6 +23,7 @@ from geniehive.rules.identity import Peer, PeerKind, read_uri
 
 FOLDER = "tls"
 CA_FILE = "ca.pem"
+REVOKED_FILE = "revoked"
 CLUSTER_FILE = "cluster.json"
 
 
@@ -65,7 +67,7 @@ def ensure(folder: Path) -> Path:
 
 def forget(folder: Path) -> None:
     """Removes everything that `join` gave. Without effect where there is nothing."""
-    for name in (CLUSTER_FILE, CA_FILE, *(f"{kind.value}.pem" for kind in PeerKind)):
+    for name in (CLUSTER_FILE, CA_FILE, REVOKED_FILE, *(f"{kind.value}.pem" for kind in PeerKind)):
         (folder / FOLDER / name).unlink(missing_ok=True)
 
 
@@ -104,6 +106,8 @@ class Credential:
     def _load(self) -> None:
         try:
             self.ca = (self._folder / FOLDER / CA_FILE).read_bytes()
+            if (kept_revoked := self._folder / FOLDER / REVOKED_FILE).exists():
+                self.revoked = frozenset(kept_revoked.read_text(encoding="ascii", errors="replace").split())
             kept = self.path.read_bytes()
         except FileNotFoundError:
             return
@@ -156,7 +160,7 @@ class Credential:
 
         OSError if it can't be kept; it is in force all the same.
         """
-        self.revoked = frozenset(revoked)
+        before, self.revoked = self.revoked, frozenset(revoked)
         changed = ca_bundle != self.ca
         if changed:
             self.ca = ca_bundle
@@ -168,6 +172,10 @@ class Credential:
         try:
             if changed:
                 state.write_private(ensure(self._folder) / CA_FILE, ca_bundle)
+            if before != self.revoked:
+                # A relay that starts while control is away must not admit them again.
+                kept = "".join(f"{serial}\n" for serial in sorted(self.revoked))
+                state.write_private(ensure(self._folder) / REVOKED_FILE, kept.encode("ascii", "replace"))
         finally:
             self._tell()
 
@@ -205,7 +213,7 @@ class Credential:
 
     def _show(self, context: ssl.SSLContext) -> None:
         # The only way in is a file; the kept one may be unwritable, or not be written yet.
-        path = state.temporary(self.chain + self.key)
+        path = state.temporary(self.chain + self.key, self.path.parent)
         try:
             context.load_cert_chain(path)
         finally:

@@ -199,6 +199,8 @@ class Hub:
             joined = self.registry.trust.live(PeerKind.NODE, host_id, audit.at)
             if self.registry.host(host_id) is None and not joined:
                 raise Refusal(Why.OBJECT_NOT_FOUND, f"there is no host {host_id!r}", name=host_id)
+            if not left:
+                await self._revoke_clones(host_id, audit)
             await self.stored(self._store.forget_host(host_id, audit))
             self._hosts_to_store.pop(host_id, None)
             self.feed(e.HostForgotten(host_id=host_id, left=left))
@@ -214,10 +216,20 @@ class Hub:
             if not self.registry.trust.live(kind, peer_id, audit.at):
                 text = f"{kind.value} {peer_id!r} has no certificate that could be revoked"
                 raise Refusal(Why.OBJECT_NOT_FOUND, text, name=peer_id)
+            if kind is PeerKind.NODE:
+                await self._revoke_clones(peer_id, audit)
             await self.stored(self._store.revoke_peer(kind, peer_id, audit))
             self.feed(e.PeerRevoked(kind=kind, peer_id=peer_id))
 
         await self.change(revoke)
+
+    async def _revoke_clones(self, host_id: str, why: Audit) -> None:
+        """Who had a host's key could get certificates under other names by it: they go with it."""
+        for clone in self.registry.trust.clones(host_id, why.at):
+            target = f"{PeerKind.NODE.value} {clone}, a copy of {host_id}"
+            audit = Audit(at=why.at, caller=why.caller, action="revoke certificates", target=target)
+            await self.stored(self._store.revoke_peer(PeerKind.NODE, clone, audit))
+            self.feed(e.PeerRevoked(kind=PeerKind.NODE, peer_id=clone))
 
     async def revoke_token(self, token_id: str, caller: str) -> None:
         """Refusal: OBJECT_NOT_FOUND. StoreUnavailable: it can still be used."""

@@ -11,9 +11,12 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """Filled by the hub, emptied by the one task that writes the stream."""
 
+    __slots__ = ("_taker", "_waiting", "ended", "refusal")
+
     def __init__(self) -> None:
         self._waiting: dict[str, T] = {}
-        self._something = asyncio.Event()
+        # A future for the one who waits; an event would keep a queue for others.
+        self._taker: asyncio.Future[None] | None = None
         self.ended = False
         # Why the stream ends; None: in good order.
         self.refusal: Refusal | None = None
@@ -22,19 +25,26 @@ class Mailbox(Generic[T]):
         """`item` takes the place of what waits in this slot."""
         if not self.ended:
             self._waiting[slot] = item
-            self._something.set()
+            self._wake()
 
     def end(self, refusal: Refusal | None = None) -> None:
         """The stream is to end, after what waits now. The first reason counts."""
         if not self.ended:
             self.ended = True
             self.refusal = refusal
-            self._something.set()
+            self._wake()
 
     async def take(self) -> list[T]:
         """What waits, in the order of its slots. Empty: the stream is to end."""
-        await self._something.wait()
+        if not self._waiting and not self.ended:
+            self._taker = asyncio.get_running_loop().create_future()
+            try:
+                await self._taker
+            finally:
+                self._taker = None
         waiting, self._waiting = list(self._waiting.values()), {}
-        if not self.ended:
-            self._something.clear()
         return waiting
+
+    def _wake(self) -> None:
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)

@@ -87,8 +87,10 @@ class Door:
         """Trust changed: who came with what is revoked now is thrown out, in the middle of an answer too."""
         assert self._credential is not None
         revoked = self._credential.revoked
-        for transport in [t for t, serial in self._open.items() if serial in revoked]:
-            log.warning("a gateway's certificate was revoked: its connection to the relay is cut")
+        theirs = [transport for transport, serial in self._open.items() if serial in revoked]
+        if theirs:
+            log.warning("a gateway's certificate was revoked: %d connections to the relay are cut", len(theirs))
+        for transport in theirs:
             transport.abort()
 
     def _complain(self, message: str) -> None:

@@ -10,26 +10,30 @@ import asyncio
 import hmac
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from functools import lru_cache
 from typing import cast
 
 import orjson
 from aiohttp import web
-from multidict import CIMultiDict
 
-from geniehive.kit import address, http_server
+from geniehive.kit import address, http_head, http_server
 from geniehive.kit.http1 import (
     Client,
     ConnectFailed,
     ConnectTimeout,
     FirstByteTimeout,
+    HeaderLines,
     HttpError,
     IdleTimeout,
     Response,
     Timeouts,
     TotalTimeout,
+    join_lines,
+    line_start,
 )
-from geniehive.kit.http_server import Connection, fault
+from geniehive.kit.http_answer import CLOSE, Answer
+from geniehive.kit.http_server import Connection, fault, noticing_resets
 from geniehive.membership import Credential
 from geniehive_node.core import ways
 from geniehive_node.door import Door, Refusal
@@ -52,14 +56,9 @@ _REFUSED_SECONDS = 5.0
 # For what was cut to end in order.
 _LAST_SECONDS = 0.1
 
-_HOP_BY_HOP = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te"),
-        *("trailer", "transfer-encoding", "upgrade"),
-    }
-)
-_NOT_SENT_ON = _HOP_BY_HOP | {"host", "content-length", "expect", "authorization", "x-api-key", "cookie"}
-_NOT_SENT_BACK = _HOP_BY_HOP | {"set-cookie", ERROR_HEADER}
+_NOT_SENT_ON = http_head.HOP_BY_HOP | {b"authorization", b"x-api-key", b"cookie"}
+_OURS = (b"x-geniehive-",)
+_KEY = line_start("authorization")
 
 
 _STOPPING = Refusal(503, "stopping", "this node is stopping")
@@ -109,9 +108,8 @@ class _Connection(Connection):
             return super().handle_error(request, status, exc, message)
         said = fault(message)
         log.info("refused what is not HTTP: %s", said)
-        answer = _refuse(Refusal(status, "bad-request", f"this is not HTTP/1.1 as it should be: {said}"))
-        answer.force_close()
-        return answer
+        refusal = Refusal(status, "bad-request", f"this is not HTTP/1.1 as it should be: {said}")
+        return _refuse(Answer(request, keep_alive=False), refusal)
 
 
 class RelayServer:
@@ -197,20 +195,22 @@ class RelayServer:
         connection = request.protocol
         assert isinstance(connection, _Connection)
         if connection.refusal is not None:
-            answer = _refuse(connection.refusal)
-            answer.force_close()
-            return answer
+            return _refuse(Answer(request, keep_alive=False), connection.refusal)
+        answer = Answer(request, keep_alive=not self._stopping)
         try:
             service_id, path = self._admit(request)
         except _Refused as refused:
-            return _refuse(refused.refusal)
+            return _refuse(answer, refused.refusal)
         self._in_flight[service_id] += 1
         self._total += 1
         self._idle.clear()
         try:
-            return await self._forward(request, self._routes[service_id], path)
+            await self._forward(request, answer, self._routes[service_id], path)
+            return answer.result
         except _Refused as refused:
-            return _refuse(refused.refusal)
+            return _refuse(answer, refused.refusal)
+        except ConnectionError:
+            return CLOSE  # the gateway left
         finally:
             self._in_flight[service_id] -= 1
             self._total -= 1
@@ -241,38 +241,44 @@ class RelayServer:
             raise _refused(405, "path-not-allowed", f"{request.method} is not allowed; POST is")
         return service_id, wanted + mark + query
 
-    async def _forward(self, request: web.BaseRequest, target: Target, path: str) -> web.StreamResponse:
-        headers = _kept(request.headers.items(), _NOT_SENT_ON, request.headers.get("connection", ""))
-        headers = [(k, v) for k, v in headers if not k.lower().startswith("x-geniehive-")]
-        if target.key is not None:
-            headers.append(("authorization", f"Bearer {target.key}"))
-        length = request.content_length
-        body: bytes | AsyncIterator[bytes]
-        if length is not None and length <= _WHOLE_REQUEST:
-            body = await _whole(request)
-        else:
-            body = _pieces(request)
+    async def _forward(self, request: web.BaseRequest, answer: Answer, target: Target, path: str) -> None:
         try:
-            response = await self._client.request(target.origin, "POST", path, headers, body, self._timeouts)
+            parts = http_head.request_parts(request.raw_headers, _line_start)
+            if target.key is not None:
+                parts += (_KEY, f"Bearer {target.key}".encode())
+            lines = join_lines(parts)
+        except ValueError as error:
+            raise _cannot_be_sent(error) from error
+        length = request.content_length
+        try:
+            if length is not None and length <= _WHOLE_REQUEST:
+                response = await self._ask(target, path, lines, await _whole(request))
+            else:
+                with noticing_resets(request.transport):
+                    response = await self._ask(target, path, lines, _pieces(request))
         except HttpError as error:
             raise _refusal_for(error) from error
         except ValueError as error:
-            raise _refused(400, "bad-request", f"cannot be sent on: {error}") from error
+            raise _cannot_be_sent(error) from error
         except web.RequestPayloadError as error:
             raise _broken(error) from error
         try:
             if response.status == 401 and target.key is not None:
                 # Not the caller's key, and the answer may quote a part of it.
                 raise _refused(502, "key-refused", "the engine refuses the key that this node has for it")
-            return await _answer(request, response)
+            await _pass_on(response, answer)
         finally:
             # Without effect after a whole answer; else the engine need not work on.
             response.abort()
 
+    async def _ask(self, target: Target, path: str, lines: HeaderLines, body: bytes | AsyncIterator[bytes]) -> Response:
+        return await self._client.request(target.origin, "POST", path, lines, body, self._timeouts)
+
 
 async def _whole(request: web.BaseRequest) -> bytes:
     try:
-        return await request.content.read()
+        content = request.content
+        return content.read_nowait(-1) if content.is_eof() else await content.read()
     except web.RequestPayloadError as error:
         raise _broken(error) from error
 
@@ -286,52 +292,34 @@ async def _pieces(request: web.BaseRequest) -> AsyncIterator[bytes]:
         yield piece
 
 
-async def _answer(request: web.BaseRequest, response: Response) -> web.StreamResponse:
-    """Passes an answer on as it arrives. A broken one is broken off, so that it cannot pass for a whole one."""
-    headers: CIMultiDict[str] = CIMultiDict(
-        _kept(
-            ((_text(k), _text(v)) for k, v in response.headers),
-            _NOT_SENT_BACK,
-            _text(response.header(b"connection") or b""),
-        )
-    )
-    headers.setdefault("server", GENIEHIVE)
-    headers.setdefault("content-type", "application/octet-stream")
-    piece = b""
-    if "content-length" in headers:
-        # Most such answers are here in one piece, and leave in one piece.
-        try:
-            piece = await response.chunk()
-        except HttpError as error:
-            raise _refusal_for(error) from error
-        if headers["content-length"] == str(len(piece)):
-            del headers["content-length"]
-            return web.Response(status=response.status, headers=headers, body=piece)
-    answer = web.StreamResponse(status=response.status, headers=headers)
-    await answer.prepare(request)
+async def _pass_on(response: Response, answer: Answer) -> None:
+    """An answer as it arrives. A broken one is broken off, so that it cannot pass for a whole one."""
+    head = http_head.read_head(response.headers)
+    # What came with its head leaves with it.
+    first = response.arrived()
+    length = 0 if response.status in http_head.EMPTY_STATUSES else head.length
+    if length is not None and response.complete:
+        answer.whole(response.status, head.lines, first)
+        response.release()
+        return
+    answer.begin(response.status, head.lines, length, first)
     try:
-        if piece:
-            await answer.write(piece)
         while piece := await response.chunk():
-            await answer.write(piece)
+            if response.complete:
+                break  # with the end, in one write
+            await answer.send(piece)
     except HttpError as error:
         log.warning("an answer broke off: %s", error)
-        if request.transport is not None:
-            request.transport.abort()
-        return answer
-    await answer.write_eof()
-    return answer
+        # Closed, not aborted: what came of it is passed on.
+        answer.close_after()
+        return
+    answer.end(piece)
+    response.release()
 
 
-def _kept(headers: Iterable[tuple[str, str]], dropped: frozenset[str], connection: str) -> list[tuple[str, str]]:
-    """Without those that are dropped, and those that the Connection header names."""
-    if connection:
-        dropped = dropped | {name.strip().lower() for name in connection.split(",")}
-    return [(key, value) for key, value in headers if key.lower() not in dropped]
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")
+@lru_cache(maxsize=1024)
+def _line_start(name: bytes) -> bytes | None:
+    return http_head.line_start(name, _NOT_SENT_ON, _OURS)
 
 
 def _refusal_for(error: HttpError) -> _Refused:
@@ -343,17 +331,19 @@ def _refusal_for(error: HttpError) -> _Refused:
     return _refused(502, "upstream-broke", str(error))
 
 
-def _refuse(refusal: Refusal) -> web.Response:
+def _cannot_be_sent(error: ValueError) -> _Refused:
+    return _refused(400, "bad-request", f"cannot be sent on: {error}")
+
+
+def _refuse(answer: Answer, refusal: Refusal) -> web.StreamResponse:
     kind = "invalid_request_error" if refusal.status < 500 else "api_error"
     error = {"message": refusal.message, "type": kind, "param": None, "code": refusal.word}
-    headers = {ERROR_HEADER: refusal.word, "server": GENIEHIVE}
+    lines = f"content-type: application/json\r\nserver: {GENIEHIVE}\r\n{ERROR_HEADER}: {refusal.word}\r\n"
     if refusal.status == 405:
-        headers["allow"] = "POST"
+        lines += "allow: POST\r\n"
     if refusal.retry_after is not None:
-        headers["retry-after"] = str(refusal.retry_after)
-    return web.Response(
-        status=refusal.status,
-        body=orjson.dumps({"error": error}),
-        content_type="application/json",
-        headers=headers,
-    )
+        lines += f"retry-after: {refusal.retry_after}\r\n"
+    if not answer.alive:
+        return CLOSE
+    answer.whole(refusal.status, lines.encode(), orjson.dumps({"error": error}))
+    return answer.result

@@ -19,6 +19,7 @@ from geniehive.rules.model import (
     Content,
     Endpoint,
     NameKind,
+    Reason,
     Relay,
     Resource,
     Route,
@@ -223,7 +224,11 @@ class Table:
 
 
 def _is_offline(content: Content | None) -> bool:
-    return isinstance(content, Upstream) and content.condition.availability is Availability.OFFLINE
+    """Without a word. A node that was stopped lets its relay's last answers end, and then ends the relay itself."""
+    if not isinstance(content, Upstream):
+        return False
+    condition = content.condition
+    return condition.availability is Availability.OFFLINE and condition.reason is not Reason.STOPPING
 
 
 def _longest_first(entry: _Entry) -> tuple[int, str]:

@@ -31,11 +31,12 @@ from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
 from gateway.core.plan import Plan
 from gateway.core.table import ChooseFrom, NotFound, OtherOperations, Table
-from gateway.http.exchange import EMPTY_STATUSES, JSON, Exchange, Refusal
-from gateway.http.headers import AnswerHead, read_head, served_by
+from gateway.http.exchange import JSON, Exchange, Refusal
+from gateway.http.headers import served_by
 from gateway.upstream import Unaskable, Upstream, failure, is_late, relay_error, request_headers
 from geniehive.kit.clock import Clock
 from geniehive.kit.http1 import HeaderLines, HttpError, Response, TooLarge
+from geniehive.kit.http_head import EMPTY_STATUSES, AnswerHead, read_head
 from geniehive.rules.names import is_model_name
 from geniehive.rules.operations import Operation
 
@@ -262,6 +263,9 @@ class _Call:
                 exchange.begin(response.status, lines, head.length, last)
             while piece := await response.chunk():
                 last = piece
+                if response.complete:
+                    exchange.end(piece)
+                    return None
                 await exchange.send(piece)
             exchange.end()
         except HttpError as error:

@@ -13,7 +13,8 @@ from gateway.core import errors, ids, keys, listing
 from gateway.core.errors import ApiError
 from gateway.core.table import NotFound, Table
 from gateway.http.calls import Calls, LookUp
-from gateway.http.exchange import CLOSE, JSON, Exchange, Refusal
+from gateway.http.exchange import JSON, Exchange, Refusal
+from geniehive.kit.http_answer import CLOSE
 from geniehive.rules.model import Scope
 from geniehive.rules.names import is_model_name
 from geniehive.rules.operations import BY_PATH, SERVED, Operation

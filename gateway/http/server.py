@@ -8,9 +8,10 @@ from collections.abc import Callable
 from aiohttp import web
 
 from gateway.core.errors import ApiError
-from gateway.http.exchange import CLOSE, Exchange
+from gateway.http.exchange import Exchange
 from gateway.http.handler import Handler
 from geniehive.kit import http_server
+from geniehive.kit.http_answer import CLOSE
 from geniehive.kit.http_server import Connection, fault
 
 log = logging.getLogger(__name__)

@@ -15,4 +15,6 @@ clock       time, so that tests can own it
 logs        log lines
 http1       a lean HTTP/1.1 client
 http_server listening, and what aiohttp's server lacks
+http_answer an answer at that server, written by hand
+http_head   which headers go further than one hop
 """

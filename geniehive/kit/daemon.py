@@ -12,6 +12,10 @@ from geniehive._version import __version__
 from geniehive.kit import config, lifecycle, logs, state
 from geniehive.kit.errors import UserError
 
+# gRPC reads it when it is imported, after this. It would write a line for every connection that is no TLS: whoever
+# reaches a port could fill the disk.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
 
 class LogSettings(config.Settings, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"

@@ -3,8 +3,10 @@
 import asyncio
 import os
 import re
+import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from aiohttp import web
 
@@ -15,6 +17,10 @@ _BACKLOG = 1024
 # Seconds: whoever connects and then says nothing must not hold a socket for long, nor one that takes no goodbye.
 _HANDSHAKE = 10.0
 _GOODBYE = 1.0
+# A peer whose machine is gone is noticed after half a minute, not after hours as by default. Seconds, and a count.
+_KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
+# Seconds between two looks at a connection that is not read.
+_LOOK = 0.05
 
 # Where aiohttp's words end and its quotation begins: of the line at fault, or of the first bytes of what is too long.
 _QUOTATION = re.compile(r"\n\s*\n|[:\s]*\b(?:bytearray\()?b['\"]")
@@ -48,6 +54,32 @@ def fault(message: str | None) -> str:
     return " ".join(words.split())[:200] or "malformed request"
 
 
+@contextmanager
+def noticing_resets(transport: asyncio.Transport | None) -> Iterator[None]:
+    """Aborts the connection when its peer has reset it, though what the peer sent is not being read.
+
+    While a body is not taken further the loop doesn't look at its connection, and would not learn that the peer left.
+    """
+    if transport is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    sock = transport.get_extra_info("socket")
+
+    def look() -> None:
+        if transport.is_closing():
+            return
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            transport.abort()
+        timers[0] = loop.call_later(_LOOK, look)
+
+    timers = [loop.call_later(_LOOK, look)]
+    try:
+        yield
+    finally:
+        timers[0].cancel()
+
+
 async def listen(
     make: Callable[[], asyncio.BaseProtocol], where: str, who: str, advice: str, context: ssl.SSLContext | None = None
 ) -> tuple[asyncio.Server, str]:
@@ -73,5 +105,10 @@ async def listen(
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
         raise UserError(f"{who} cannot listen on {where}: {reason}. {advice}") from error
+    for listening in server.sockets:
+        # What is set here holds for every connection; aiohttp turns keepalive itself on.
+        for name, value in _KEEPALIVE.items():
+            if (option := getattr(socket, name, None)) is not None:
+                listening.setsockopt(socket.IPPROTO_TCP, option, value)
     bound = server.sockets[0].getsockname()
     return server, f"{'http' if context is None else 'https'}://{address.join(bound[0], bound[1])}"

@@ -56,9 +56,16 @@ def write_private(path: Path, content: bytes) -> None:
         raise
 
 
-def temporary(content: bytes) -> Path:
-    """A new file for what must not be read by others. Whoever asked for it removes it."""
-    handle, name = tempfile.mkstemp(prefix="geniehive-")
+def temporary(content: bytes, folder: Path | None = None) -> Path:
+    """A new file for what must not be read by others. Whoever asked for it removes it.
+
+    In `folder`, where whatever a killed process leaves is among its like; without one, or if it can't be written, where
+    the system has such files.
+    """
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".geniehive-")
+    except OSError:
+        handle, name = tempfile.mkstemp(prefix="geniehive-")
     with os.fdopen(handle, "wb") as file:
         file.write(content)
     return Path(name)

@@ -11,9 +11,10 @@ from typing import Any, cast
 
 OURS_EXPIRED = "it says that our certificate has expired; is the clock of one of the machines wrong?"
 REFUSES = "it does not accept our certificate"
+WANTS_OURS = "it asks for a certificate, and we have none"
 _ALERTS = {
     "CERTIFICATE_EXPIRED": OURS_EXPIRED,
-    "CERTIFICATE_REQUIRED": "it asks for a certificate, and we have none",
+    "CERTIFICATE_REQUIRED": WANTS_OURS,
     "UNKNOWN_CA": "it does not know the CA of our certificate: we belong to another cluster",
     "CERTIFICATE_UNKNOWN": REFUSES,
     "BAD_CERTIFICATE": REFUSES,

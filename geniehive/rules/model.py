@@ -100,7 +100,8 @@ class Scope(IntEnum):
         return self.name.lower()
 
 
-class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+# Frozen values are in no cycles, so that the garbage collector need not look at them; control may have a million.
+class Value(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A frozen value; equal when its fields are."""
 
 

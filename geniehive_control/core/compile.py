@@ -6,34 +6,54 @@ small resource, its upstream, and not its models' routes.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
 
 from geniehive.rules import names
-from geniehive.rules.model import Asset, Branch, Gate, NameKind, Route, RuledOut, Service, Strategy, Tier, TierEndpoint
+from geniehive.rules.model import (
+    Asset,
+    Branch,
+    Gate,
+    NameKind,
+    Route,
+    RuledOut,
+    Service,
+    Strategy,
+    Tier,
+    TierEndpoint,
+    Value,
+)
 from geniehive.rules.operations import Operation
 
 # What a name means for each operation: the endpoints, or the names to choose from.
 _Meaning = tuple[tuple[str, ...], tuple[str, ...]]
 
 
-class Offer(NamedTuple):
-    """What one service has under one name, as far as routes depend on it: not whether it is in memory, say."""
+class Offer(Value, frozen=True, kw_only=True):
+    """A model of one service, as far as routes depend on it: not whether it is in memory, say."""
 
+    endpoint: str
+    operations: tuple[Operation, ...]
     hosted: bool
-    # Each with its operations.
-    endpoints: tuple[tuple[str, tuple[Operation, ...]], ...]
 
 
-def offers(service: Service) -> dict[str, Offer]:
-    """By asset_id."""
-    found: dict[str, list[tuple[str, tuple[Operation, ...]]]] = {}
-    for asset in service.assets:
-        endpoint = names.endpoint_resource(service.service, asset.upstream_name)
-        found.setdefault(asset.asset_id, []).append((endpoint, service.operations_of(asset)))
-    return {asset_id: Offer(service.hosted, tuple(endpoints)) for asset_id, endpoints in found.items()}
+# What one service has under one name.
+Offers = tuple[Offer, ...]
 
 
-def route(model: str, having: Iterable[Offer], own: Service | None) -> Route | None:
+def endpoints(service: Service) -> list[str]:
+    """The resources of its assets, in their order."""
+    return [names.endpoint_resource(service.service, asset.upstream_name) for asset in service.assets]
+
+
+def offers(service: Service, endpoints: Iterable[str]) -> dict[str, Offers]:
+    """By asset_id. endpoints: as the function of this name gives them; here they are many, so they are made once."""
+    found: dict[str, Offers] = {}
+    for asset, endpoint in zip(service.assets, endpoints, strict=True):
+        offer = Offer(endpoint=endpoint, operations=service.operations_of(asset), hosted=service.hosted)
+        found[asset.asset_id] = (*found.get(asset.asset_id, ()), offer)
+    return found
+
+
+def route(model: str, having: Iterable[Offers], own: Service | None) -> Route | None:
     """What `model` means; None if nothing has this name.
 
     having: what services have under this asset_id.
@@ -59,14 +79,14 @@ def route(model: str, having: Iterable[Offer], own: Service | None) -> Route | N
     return Route(model=model, branches=tuple(branches), shadows=tuple(shadows))
 
 
-def _of_asset(having: Iterable[Offer]) -> dict[Operation, _Meaning]:
+def _of_asset(having: Iterable[Offers]) -> dict[Operation, _Meaning]:
     local: dict[Operation, list[str]] = {}
     hosted: dict[Operation, list[str]] = {}
-    for offer in having:
-        found = hosted if offer.hosted else local
-        for endpoint, operations in offer.endpoints:
-            for operation in operations:
-                found.setdefault(operation, []).append(endpoint)
+    for offers in having:
+        for offer in offers:
+            found = hosted if offer.hosted else local
+            for operation in offer.operations:
+                found.setdefault(operation, []).append(offer.endpoint)
     # A provider outside joins no name that the cluster serves itself: what was local must not leave the house.
     return {o: (tuple(sorted(set(endpoints))), ()) for o, endpoints in (hosted | local).items()}
 

@@ -1,5 +1,6 @@
 """Under which id a machine goes: its own, or another one if that is somebody else's."""
 
+import itertools
 from collections.abc import Callable, Mapping
 
 from geniehive.rules.identity import PeerKind
@@ -8,10 +9,11 @@ from geniehive_control.core.hosts import HostState
 from geniehive_control.core.records import Origin, StoredCertificate
 from geniehive_control.core.refusal import Refusal, Why
 from geniehive_control.core.subscriber import Subscriber
-from geniehive_control.core.trust import Trust
+from geniehive_control.core.trust import Trust, near
 from geniehive_control.core.verdict import Life
 
-_LONGEST = 63
+# Machines that go by one certificate, since they are copies.
+MOST_CLONES = 200
 
 
 class Fence:
@@ -25,7 +27,10 @@ class Fence:
     # A session.
 
     def place(self, event: SessionOpened, now: Now) -> str:
-        """The host that this session counts as. Refusal: NOT_YOURS, CREDENTIAL_REVOKED, CREDENTIAL_REFUSED."""
+        """The host that this session counts as.
+
+        Refusal: NOT_YOURS, CREDENTIAL_REVOKED, CREDENTIAL_REFUSED.
+        """
         shown = event.certificate
         if shown is not None:
             # It was good when the call came; the hello may have come much later.
@@ -39,7 +44,8 @@ class Fence:
         others = self._machine(event.host_id, now)
         other_machine = others is not None and event.machine_id is not None and others != event.machine_id
         if other_machine and (held or (shown is None and self._joined(event.host_id, now))):
-            return self._free(event.host_id, lambda wanted: self._may_be(wanted, event, now))
+            most = MOST_CLONES if shown is not None else None
+            return self._free(event.host_id, lambda wanted: self._may_be(wanted, event, now), most)
         if host is not None and held and host.certified != (shown is not None):
             by, needed = ("a certificate", "the node key") if shown is not None else ("the node key", "a certificate")
             raise Refusal(
@@ -103,15 +109,15 @@ class Fence:
         """Of whatever kind: node and gateway of one machine go by one id."""
         return [found for kind in PeerKind for found in self._trust.live(kind, peer_id, now.wall)]
 
-    def _free(self, wanted: str, may_be: Callable[[str], bool]) -> str:
-        """An id near the one wanted."""
-        number = 2
-        while True:
-            ending = f"-{number}"
-            found = wanted[: _LONGEST - len(ending)] + ending
-            if may_be(found):
+    def _free(self, wanted: str, may_be: Callable[[str], bool], most: int | None = None) -> str:
+        """An id near the one wanted. Refusal (NOT_YOURS) if the first `most` are taken."""
+        for number in itertools.count(2):
+            if most is not None and number > most:
+                break
+            if may_be(found := near(wanted, number)):
                 return found
-            number += 1
+        text = f"{most} machines go by the certificate of {wanted!r} already; let this one join by a token of its own"
+        raise Refusal(Why.NOT_YOURS, text)
 
 
 def _is_held(host: HostState) -> bool:

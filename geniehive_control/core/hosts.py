@@ -36,6 +36,32 @@ class Session:
 class HostState:
     """A host. `info` None: it said hello, but sent no inventory yet."""
 
+    __slots__ = (
+        "_kept",
+        "_loads",
+        "_machine_load",
+        "_read_load",
+        "absence",
+        "agent_version",
+        "broken",
+        "certified",
+        "change",
+        "clock_skew",
+        "host_id",
+        "info",
+        "joined",
+        "last_seen",
+        "life",
+        "load_at",
+        "machine_id",
+        "refused",
+        "registered",
+        "relay",
+        "services",
+        "session",
+        "stored",
+    )
+
     def __init__(self, host_id: str, now: Now) -> None:
         self.host_id = host_id
         self.info: Host | None = None

@@ -9,11 +9,16 @@ import msgspec
 
 from geniehive.rules import names
 from geniehive.rules.model import Asset, Condition, Host, Inventory, Relay, Service
+from geniehive_control.core import reach
 from geniehive_control.core.effects import Refused
 from geniehive_control.core.refusal import Refusal, Why, field_invalid
 
 # The end of the year 9999, which is as far as a Timestamp goes. Such a time could be sent to nobody.
 END_OF_TIME = 253402300799.0
+
+
+# Services and models of one host: what is more would hold up all others while it is compiled.
+MOST_ITEMS = 20_000
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,12 +31,16 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def accept(inventory: Inventory, host_id: str) -> Accepted:
-    """Refusal (NOT_YOURS) if the inventory is of another host than the session's."""
+    """Refusal: NOT_YOURS if the inventory is of another host than the session's, TOO_MUCH if it is too large."""
     if inventory.host.host_id != host_id:
         raise Refusal(
             Why.NOT_YOURS,
             f"this session is of host {host_id!r}, and sent the inventory of {inventory.host.host_id!r}",
         )
+    items = sum(1 + len(service.assets) for service in inventory.services)
+    if items > MOST_ITEMS:
+        text = f"the inventory has {items} services and models, of which one host may have {MOST_ITEMS}"
+        raise Refusal(Why.TOO_MUCH, text)
     services: dict[str, Service] = {}
     refused: list[Refused] = []
     host = inventory.host
@@ -101,7 +110,10 @@ def _check_relay(relay: Relay, host_id: str) -> None:
     if relay.host_id != host_id:
         raise Refusal(Why.NOT_YOURS, f"the relay of {relay.host_id!r} does not belong to host {host_id!r}")
     for number, url in enumerate(relay.base_urls):
-        _check_origin(url, f"relay.base_urls[{number}]")
+        field = f"relay.base_urls[{number}]"
+        _check_origin(url, field)
+        if url.startswith("http://") and reach.place(url) is not None:
+            raise field_invalid(field, "a relay that is not on loopback must be https")
 
 
 def _check_origin(url: str, field: str) -> None:

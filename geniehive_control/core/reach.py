@@ -13,6 +13,8 @@ from geniehive.rules.model import Relay, Service, Way
 
 # Seconds until an address is tried again: after it was good, after its first failure, and while it is broken.
 GOOD, DOUBTFUL, BROKEN = 15.0, 1.0, 5.0
+# Addresses of one host that are tried: what is more counts as good, and keeps nobody's turn from coming.
+MOST_OF_A_HOST = 64
 
 
 class Place(NamedTuple):
@@ -96,6 +98,9 @@ class Reach:
     def want(self, host_id: str, wanted: frozenset[Place], now: float) -> None:
         """These are the addresses of the host now; none if it is away."""
         before = self._places.get(host_id, frozenset())
+        if len(wanted) > MOST_OF_A_HOST:
+            # The same ones again, as long as they are wanted.
+            wanted = frozenset(sorted(wanted, key=lambda where: (where not in before, where))[:MOST_OF_A_HOST])
         if wanted:
             self._places[host_id] = wanted
         else:
@@ -112,8 +117,9 @@ class Reach:
         return min((state.due for state in self._states.values() if not state.trying), default=None)
 
     def take_due(self, now: float, most: int) -> list[Place]:
-        """Addresses to be tried now. Each is not given again before its result is told."""
-        due = [where for where, state in self._states.items() if not state.trying and state.due <= now][:most]
+        """Addresses to be tried now, who waits longest first. Each is not given again before its result is told."""
+        due = [where for where, state in self._states.items() if not state.trying and state.due <= now]
+        due = sorted(due, key=lambda where: self._states[where].due)[:most]
         for where in due:
             self._states[where].trying = True
         return due

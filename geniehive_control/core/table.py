@@ -36,9 +36,7 @@ class Table:
         self._resources: dict[str, Resource] = {}
         self._services: dict[str, Service] = {}
         # asset_id -> what services have under it, by service.
-        self._having: dict[str, dict[str, compiling.Offer]] = {}
-        # The same, by service and then asset_id.
-        self._offers: dict[str, Mapping[str, compiling.Offer]] = {}
+        self._having: dict[str, dict[str, compiling.Offers]] = {}
         # Names whose routes are to be compiled.
         self._stale: set[str] = set()
         # How many offers the last `compile` went through: what it cost.
@@ -69,12 +67,12 @@ class Table:
             return set()
         self._services[service.service] = service
         changed: set[str] = set()
-        gone, come = _endpoints(before), _endpoints(service)
-        for name in gone.keys() - come.keys():
+        gone, come = () if before is None else compiling.endpoints(before), compiling.endpoints(service)
+        for name in set(gone) - set(come):
             changed |= self._drop(name)
-        for name, endpoint in come.items():
-            changed |= self._put(name, endpoint)
-        self._offer(service.service, compiling.offers(service))
+        for name, asset in zip(come, service.assets, strict=True):
+            changed |= self._put(name, Endpoint(service=service.service, asset=asset))
+        self._offer(service.service, before, compiling.offers(service, come))
         if before is None or before.operations != service.operations:
             self._stale.add(service.service)
         return changed
@@ -84,9 +82,9 @@ class Table:
         if before is None:
             return set()
         changed = self._drop(names.upstream_resource(name))
-        for endpoint in _endpoints(before):
+        for endpoint in compiling.endpoints(before):
             changed |= self._drop(endpoint)
-        self._offer(name, {})
+        self._offer(name, before, {})
         self._stale.add(name)
         return changed
 
@@ -103,25 +101,21 @@ class Table:
         self._stale = set()
         return changed
 
-    def _offer(self, service: str, offers: Mapping[str, compiling.Offer]) -> None:
+    def _offer(self, service: str, before: Service | None, offers: Mapping[str, compiling.Offers]) -> None:
         """What `service` has now, in place of what it had."""
-        before = self._offers.get(service, {})
-        for asset_id in before.keys() | offers.keys():
-            offer = offers.get(asset_id)
-            if before.get(asset_id) == offer:
+        had = () if before is None else (asset.asset_id for asset in before.assets)
+        for asset_id in {*had, *offers}:
+            having = self._having.setdefault(asset_id, {})
+            offered = offers.get(asset_id)
+            if having.get(service) == offered:
                 continue
             self._stale |= {asset_id, service}
-            having = self._having.setdefault(asset_id, {})
-            if offer is not None:
-                having[service] = offer
+            if offered is not None:
+                having[service] = offered
                 continue
             del having[service]
             if not having:
                 del self._having[asset_id]
-        if offers:
-            self._offers[service] = offers
-        else:
-            self._offers.pop(service, None)
 
     def put_upstream(self, upstream: Upstream) -> set[str]:
         return self._put(names.upstream_resource(upstream.service), upstream)
@@ -146,12 +140,3 @@ class Table:
 
     def _drop(self, name: str) -> set[str]:
         return set() if self._resources.pop(name, None) is None else {name}
-
-
-def _endpoints(service: Service | None) -> dict[str, Endpoint]:
-    if service is None:
-        return {}
-    return {
-        names.endpoint_resource(service.service, asset.upstream_name): Endpoint(service=service.service, asset=asset)
-        for asset in service.assets
-    }

@@ -9,8 +9,16 @@ from geniehive.rules.identity import PeerKind
 from geniehive_control.core.records import Origin, StoredCertificate
 from geniehive_control.core.refusal import Refusal, Why
 
+# Of an id, in characters.
+_LONGEST = 63
 # How long a certificate is remembered after it expired, in seconds: a clock that was wrong for a while costs nothing.
 REMEMBERED = 30 * 86400.0
+
+
+def near(wanted: str, number: int) -> str:
+    """The id of the machine that came second, third and so on with the id that it wanted."""
+    ending = f"-{number}"
+    return wanted[: _LONGEST - len(ending)] + ending
 
 
 class Certified(NamedTuple):
@@ -59,6 +67,19 @@ class Trust:
         """Neither revoked nor expired, oldest first."""
         held = self._peers.get((kind, peer_id), {}).values()
         return [certificate for certificate in held if certificate.revoked is None and certificate.expires > wall]
+
+    def clones(self, host_id: str, wall: float) -> list[str]:
+        """Nodes that were given certificates as copies of this host, and the copies of these."""
+        found: list[str] = []
+        for kind, peer_id in sorted(self._peers, key=lambda peer: peer[1]):
+            _, dash, number = peer_id.rpartition("-")
+            if kind is not PeerKind.NODE or not dash or not number.isdecimal() or peer_id == host_id:
+                continue
+            if near(host_id, int(number)) == peer_id and any(
+                certificate.origin is Origin.CLONE for certificate in self.live(kind, peer_id, wall)
+            ):
+                found += [peer_id, *self.clones(peer_id, wall)]
+        return found
 
     def grant(self, kind: PeerKind, peer_id: str, machine_id: str | None, shown: Certified | None) -> Grant:
         """machine_id: None if the stream does not tell. shown: by what the stream was opened."""

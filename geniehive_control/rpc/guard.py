@@ -36,32 +36,39 @@ class Guard(grpc.aio.ServerInterceptor):
 
     def __init__(self, authenticator: Authenticator) -> None:
         self._authenticator = authenticator
+        # By method: a thousand streams need not have one each.
+        self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
+        method = handler_call_details.method
+        if (known := self._wrapped.get(method)) is not None:
+            return known
         handler = await continuation(handler_call_details)
         if handler is None:
             # gRPC answers UNIMPLEMENTED itself.
             return None
-        return self._wrap(handler, handler_call_details.method, handler_call_details.invocation_metadata)
+        wrapped = self._wrapped[method] = self._wrap(handler, method)
+        return wrapped
 
-    def _admit(self, method: str, metadata: Any, context: Any) -> Caller:
+    def _admit(self, method: str, context: Any) -> Caller:
         rule = POLICY.get(method)
         if rule is None:
             raise Refusal(Why.NOT_SERVED, f"{method} is not served by this version")
         if rule.anyone:
             who = Caller("anyone")
         else:
-            who = self._authenticator.caller(metadata or (), link_of(context.auth_context()))
+            metadata = context.invocation_metadata() or ()
+            who = self._authenticator.caller(metadata, link_of(context.auth_context()))
         check(rule, who)
         if rule.not_served:
             raise Refusal(Why.NOT_SERVED, rule.not_served)
         return who
 
-    def _wrap(self, handler: Any, method: str, metadata: Any) -> Any:
+    def _wrap(self, handler: Any, method: str) -> Any:
         """The handler behind policy and auth, with its caller known and its errors translated."""
         kind = (handler.request_streaming, handler.response_streaming)
         inner, make = {
@@ -73,7 +80,7 @@ class Guard(grpc.aio.ServerInterceptor):
 
         # Asked when the request is there, not when the call was announced: a key may be revoked in between.
         def admit(context: Any) -> None:
-            _caller.set(self._admit(method, metadata, context))
+            _caller.set(self._admit(method, context))
 
         async def call(request: Any, context: Any) -> Any:
             try:

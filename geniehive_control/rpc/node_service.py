@@ -53,6 +53,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         if first is grpc.aio.EOF:
             return
         opened = _opened(first, caller().certificate)
+        del first  # the frame lasts as long as the stream
         box = self._hub.open_session(opened)
         try:
             await converse(

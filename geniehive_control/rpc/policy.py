@@ -108,11 +108,14 @@ def check(rule: Rule, caller: Caller) -> None:
     """Refusal (SCOPE_MISSING) unless the rule lets this caller in."""
     if rule.anyone or caller.trusted:
         return
+    needs = rule.needs
     if caller.scopes is not None:
-        # Also of a gateway that asks for a client: the key's scopes take the place of the gateway's rights.
         permitted = bool(rule.scopes & allowed(caller.scopes))
+        if caller.peer and permitted and GATEWAY not in rule.peers:
+            # It names a key and need not have it: it may be any, an administrator's too.
+            raise Refusal(Why.SCOPE_MISSING, f"no gateway may do this for its clients; it needs {needs}", needs=needs)
     else:
         kinds = {NODE, GATEWAY} if caller.certificate is None else {caller.certificate.kind.value}
         permitted = caller.peer and bool(rule.peers & kinds)
     if not permitted:
-        raise Refusal(Why.SCOPE_MISSING, f"{caller.name} may not do this; it needs {rule.needs}", needs=rule.needs)
+        raise Refusal(Why.SCOPE_MISSING, f"{caller.name} may not do this; it needs {needs}", needs=needs)

@@ -25,6 +25,7 @@ from geniehive_control.rpc.streams import converse
 # Of the resources in one part of an update: below the 4 MiB of a message, with room for the rest.
 _PART_BYTES = 3 * 1024 * 1024
 _LONGEST = 256
+_LONGEST_REASON = 1000
 
 
 class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
@@ -51,9 +52,7 @@ class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
     def _take(self, subscriber_id: str, message: pb.WatchRoutesRequest) -> None:
         match message.WhichOneof("message"):
             case "ack":
-                rejected = (
-                    message.ack.rejected.message or "no reason given" if message.ack.HasField("rejected") else None
-                )
+                rejected = _words(message.ack.rejected.message) if message.ack.HasField("rejected") else None
                 self._hub.feed(e.Acknowledged(subscriber_id=subscriber_id, nonce=message.ack.nonce, rejected=rejected))
             case "certificate_request":
                 self._certificates.ask(subscriber_id, message.certificate_request)
@@ -150,6 +149,11 @@ def _subscribed(message: pb.WatchRoutesRequest, certificate: Certified | None) -
         held=dict(asked.held_versions),
         certificate=certificate,
     )
+
+
+def _words(message: str) -> str:
+    """A gateway's reason, as it can stand in one line of the log."""
+    return "".join(c if c.isprintable() else " " for c in message[:_LONGEST_REASON]) or "no reason given"
 
 
 def _operation(number: int) -> Operation | None:

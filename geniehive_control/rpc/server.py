@@ -34,8 +34,8 @@ from geniehive_control.rpc.routing_service import RoutingService
 
 log = logging.getLogger(__name__)
 
-# Who connects and says nothing does not stay for ever.
-_OPTIONS = [*SERVER_OPTIONS, ("grpc.server_handshake_timeout_ms", 20_000)]
+# Who connects and asks nothing does not stay for ever.
+_HANDSHAKE_MS, _IDLE_MS = 20_000, 300_000
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -114,11 +114,18 @@ class Server:
         control_id: str,
         quiet: float = QUIET,
         joining: Joining | None = None,
+        idle_ms: int = _IDLE_MS,
     ) -> None:
+        """idle_ms: after so long without a call a connection is closed; its owner opens another when it needs one."""
         self._hub = hub
         self._joining = joining
         certificates = Certificates(hub, joining)
-        self._server = grpc.aio.server(interceptors=[Guard(authenticator)], options=_OPTIONS)
+        options = [
+            *SERVER_OPTIONS,
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+            ("grpc.max_connection_idle_ms", idle_ms),
+        ]
+        self._server = grpc.aio.server(interceptors=[Guard(authenticator)], options=options)
         # Abstract: the guard answers for the methods that stand in the contract before they are served.
         nodes = NodeService(hub, intervals, certificates)
         routing = RoutingService(hub, control_id, certificates)  # type: ignore[abstract]

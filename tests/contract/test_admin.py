@@ -167,7 +167,7 @@ async def test_forgetting_a_host() -> None:
 
 async def test_callers_need_scope_admin() -> None:
     async with running_control() as control:
-        for metadata in (as_("operate"), as_("read"), for_client("infer")):
+        for metadata in (as_("operate"), as_("read"), for_client("infer"), for_client("admin")):
             call = control.admin.ListClientKeys(pb.ListClientKeysRequest(), metadata=metadata)
             error = await refused(call)
             assert (error.name, error.metadata) == ("SCOPE_MISSING", {"needs": "admin"})

@@ -539,6 +539,55 @@ async def test_a_cloned_image_gets_a_certificate_of_its_own() -> None:
         await node.register(OLLAMA)
 
 
+@pytest.mark.parametrize("how", ["forgotten", "revoked", "left"])
+async def test_what_a_clone_was_given_goes_with_the_certificate_that_gave_it(how: str) -> None:
+    async with running_control(tls=True) as control:
+        joined = await control.join("gpu-1", NODE, machine_id="m1")
+        node = joined[NODE].session()
+        await node.hello("gpu-1", machine_id="m1")
+        await node.register(OLLAMA)
+        # Nobody sees it: it never says what it offers.
+        clone = joined[NODE].session()
+        await clone.hello("gpu-1", machine_id="m2")
+        key = tls.new_key()
+        chain = (await clone.certificate(key)).chain.encode()
+        member = Member(control, NODE, clone.host_id, key, chain)
+        session = member.session()
+        await session.hello("gpu-1-2", machine_id="m2")
+        if how == "forgotten":
+            await control.admin.ForgetHost(admin_service_pb2.ForgetHostRequest(host_id="gpu-1"), metadata=ADMIN)
+        elif how == "revoked":
+            await revoke(control, NODE, "gpu-1")
+        else:
+            await joined[NODE].nodes.Leave(node_service_pb2.LeaveRequest())
+            await session.beat()
+            assert control.hub.registry.trust.live(NODE, "gpu-1-2", control.hub.now().wall)
+            return
+        assert (await session.ending()).name == "CREDENTIAL_REVOKED"
+        again = member.session()
+        await again.send(node_service_pb2.SessionRequest(hello=node_service_pb2.Hello(host_id="gpu-1-2")))
+        assert (await again.ending()).name == "CREDENTIAL_REVOKED"
+        assert control.store.certificates[member.serial].revoked is not None
+        assert "node gpu-1-2, a copy of gpu-1" in [line.target for line in control.store.audit]
+
+
+async def test_a_gateway_has_no_rights_but_its_own_whatever_key_it_names() -> None:
+    async with running_control(tls=True) as control:
+        joined = await control.join("gpu-1", GATEWAY)
+        named = ((CLIENT_KEY_ID, "admin"),)
+        admin: Any = admin_service_pb2_grpc.AdminServiceStub(joined[GATEWAY].channel)
+        for call in (
+            admin.CreateClientKey(admin_service_pb2.CreateClientKeyRequest(scopes=[4]), metadata=named),
+            admin.CreateJoinToken(admin_service_pb2.CreateJoinTokenRequest(), metadata=named),
+            admin.ForgetHost(admin_service_pb2.ForgetHostRequest(host_id="gpu-1"), metadata=named),
+            joined[GATEWAY].registry.ListHosts(registry_service_pb2.ListHostsRequest(), metadata=named),
+        ):
+            assert (await refused(call)).name == "SCOPE_MISSING"
+        asked = routing_service_pb2.ResolveRequest(model="none")
+        call = joined[GATEWAY].routing.Resolve(asked, metadata=named)
+        assert (await refused(call)).name == "ROUTE_NOT_FOUND"
+
+
 async def test_a_clone_gets_no_id_that_joined_by_itself() -> None:
     async with running_control(tls=True) as control:
         joined = await control.join("gpu-1", machine_id="m1")

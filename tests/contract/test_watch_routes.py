@@ -94,7 +94,12 @@ async def test_step_3_a_rejected_update_is_shown_and_not_sent_again() -> None:
         gateway = control.watch()
         await gateway.subscribe()
         (part,) = await gateway.update()
-        await gateway.ack(part.nonce, rejected="cannot read key/infer")
+        await gateway.ack(part.nonce, rejected="cannot read key/infer\x1b[2J\n" + "x" * 10_000)
+        (subscriber,) = control.hub.registry.subscribers
+        await until(lambda: subscriber.rejected is not None)
+        assert subscriber.rejected is not None
+        assert subscriber.rejected.startswith("cannot read key/infer [2J xxx"), "it stands in a log, too"
+        assert len(subscriber.rejected) == 1000
         node = await control.node("gpu-1", OLLAMA)
         (part,) = await gateway.apply()
         health = await control.registry.GetClusterHealth(

@@ -476,6 +476,7 @@ async def running_control(
     required: Required | None = None,
     tls: bool | certificates.Authority = False,
     certificate_seconds: float = 3600.0,
+    idle_ms: int = 300_000,
 ) -> AsyncIterator[Control]:
     """tls: with the listeners for other machines; an authority: by this CA, for a control that restarts."""
     store = store or FakeStore()
@@ -494,7 +495,7 @@ async def running_control(
         issuer = CertificateIssuer(authority)
         joining = Joining(hub, store, issuer, certificate_seconds, lambda port: [f"192.0.2.1:{port}"])
     authenticator = Authenticator(required, registry.keys, clock.wall, registry.trust, registry.cluster_id)
-    server = Server(hub, authenticator, intervals, "control-1", quiet, joining)
+    server = Server(hub, authenticator, intervals, "control-1", quiet, joining, idle_ms)
     hub.start()
     addresses = await server.start("127.0.0.1:0", listeners)
     control = Control(hub, server, store, addresses, authority, own)

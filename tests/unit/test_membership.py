@@ -56,6 +56,17 @@ def test_a_credential_is_there_again_after_a_restart(tmp_path: Path) -> None:
     assert Credential(tmp_path, PeerKind.GATEWAY).peer is None
 
 
+def test_who_was_revoked_is_so_after_a_restart(tmp_path: Path) -> None:
+    made = Ca().credential(tmp_path, PeerKind.NODE, "h")
+    made.believe(made.ca, ["a1", "b2"])
+    assert Credential(tmp_path, PeerKind.NODE).revoked == {"a1", "b2"}
+    made.believe(made.ca, ["b2"])
+    assert Credential(tmp_path, PeerKind.GATEWAY).revoked == {"b2"}
+    membership.forget(tmp_path)
+    assert not Credential(tmp_path, PeerKind.NODE).revoked
+    assert not list((tmp_path / membership.FOLDER).iterdir())
+
+
 def test_an_answer_to_another_request_is_not_taken(tmp_path: Path) -> None:
     ca = Ca()
     made = ca.credential(tmp_path, PeerKind.NODE, "h")

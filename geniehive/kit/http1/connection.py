@@ -7,7 +7,10 @@ a stream of tokens costs no timer at all.
 """
 
 import asyncio
+import os
+import socket
 import ssl
+import struct
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from math import inf
@@ -37,10 +40,10 @@ class Connection(asyncio.Protocol):
     """Made by the client, handed to `create_connection`. `forget` is called once it can't be used any more."""
 
     __slots__ = (
-        "_deadline", "_drained", "_forget", "_head_bytes", "_head_only", "_idle_words", "_loop", "_out_of_time",
-        "_parser", "_parts", "_paused", "_quiet_bytes", "_size", "_timeouts", "_timer", "_timer_at", "_total_at",
-        "_transport", "_used", "_waiter", "_wake_at", "_writing_paused", "answered", "complete", "error", "head_done",
-        "headers", "keep", "origin", "resting", "status",
+        "_bulky", "_deadline", "_drained", "_forget", "_head_bytes", "_head_only", "_idle_words", "_loop",
+        "_out_of_time", "_parser", "_parts", "_paused", "_quiet_bytes", "_size", "_timeouts", "_timer", "_timer_at",
+        "_total_at", "_transport", "_used", "_waiter", "_wake_at", "_writing_paused", "answered", "complete", "error",
+        "head_done", "headers", "keep", "origin", "resting", "status",
     )  # fmt: skip
 
     def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop, forget: Callable[["Connection"], None]) -> None:
@@ -68,6 +71,7 @@ class Connection(asyncio.Protocol):
         self._drained: asyncio.Future[None] | None = None
         self._wake_at = 0
         self._used = False  # an answer came whole
+        self._bulky = False  # more was asked than a server takes without looking at it
         self._timeouts = DEFAULT_TIMEOUTS
         self._idle_words = ""
         self._timer: asyncio.TimerHandle | None = None
@@ -106,6 +110,7 @@ class Connection(asyncio.Protocol):
         self.head_done = self.complete = self.answered = self.resting = False
         self._head_only = head_only
         self._head_bytes = self._quiet_bytes = 0
+        self._bulky = False
         self._timeouts = timeouts
         self._idle_words = ""
         self._total_at = total_at
@@ -117,6 +122,7 @@ class Connection(asyncio.Protocol):
         elif len(body) <= WRITE_JOIN_LIMIT:
             self._transport.write(head + body)
         else:
+            self._bulky = True
             self._transport.write(head)
             self._transport.write(body)
 
@@ -151,6 +157,8 @@ class Connection(asyncio.Protocol):
         if not self.complete and self.error is None:
             self.error = error
         if self._transport is not None:
+            if self._bulky and not self.head_done and not self.complete:
+                _reset_at_close(self._transport)
             self._transport.abort()
         self._gone()
 
@@ -198,6 +206,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: list[bytes]) -> None:
         if self._transport is not None and not self._transport.is_closing():
+            self._bulky = True
             # Not writelines: from Python 3.12 on asyncio's own never tells us to pause.
             self._transport.write(b"".join(data))
 
@@ -450,3 +459,13 @@ class Connection(asyncio.Protocol):
 
     def _idle(self) -> str:
         return f"{self._timeouts.idle:g} s{self._idle_words}"
+
+
+def _reset_at_close(transport: asyncio.Transport) -> None:
+    """A server that takes nothing of a request at present would see an end only behind all that was sent."""
+    sock = transport.get_extra_info("socket")
+    try:
+        # No seconds to linger; the layout is the system's.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("hh" if os.name == "nt" else "ii", 1, 0))
+    except OSError:
+        pass  # it is closed already

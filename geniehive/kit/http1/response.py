@@ -57,6 +57,15 @@ class Response:
             self.release()
         return data
 
+    def arrived(self) -> bytes:
+        """All unread body bytes that are there already, maybe none; never waits."""
+        return b"" if self._connection is None else self._connection.take()
+
+    @property
+    def complete(self) -> bool:
+        """All of the body has arrived. What of it is unread is still to be had."""
+        return self._at_end or (self._connection is not None and self._connection.complete)
+
     async def read(self, limit: int | None = None) -> bytes:
         """The rest of the body, whole. Raises as `chunk` does, and TooLarge for more than `limit` bytes."""
         connection = self._connection

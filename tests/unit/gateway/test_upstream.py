@@ -4,8 +4,9 @@ import pytest
 
 from gateway.core.attempt import ConnectFailed, Lost, TimedOut
 from gateway.core.plan import Lane
-from gateway.upstream import Unaskable, Upstream, failure, nominated, request_headers
+from gateway.upstream import Unaskable, Upstream, failure, request_headers
 from geniehive.kit import http1
+from geniehive.kit.http_head import nominated
 from tests.support.raw_server import Peer, RawServer
 
 NO_HEADERS = http1.encode_lines([])

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from geniehive.kit.http1 import Client, Origin, Response, Truncated
+from geniehive.kit.http_server import noticing_resets
 from tests.support.http1_client import on_both_loops, until
 from tests.support.raw_server import Peer, RawServer
 
@@ -172,3 +173,25 @@ async def test_an_abort_from_elsewhere_ends_a_read(client: Client, whole: bool) 
         with pytest.raises(Truncated):
             await task
         await prove(client, watch)
+
+
+@on_both_loops
+async def test_a_server_that_takes_nothing_learns_of_it_too(client: Client) -> None:
+    """By a reset: the end of what was sent would come behind all of it."""
+    left = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        transport = peer.writer.transport
+        transport.pause_reading()
+        with noticing_resets(transport):
+            asking.cancel()
+            while not transport.is_closing():
+                await asyncio.sleep(0.01)
+        left.set()
+
+    async with RawServer(script) as server:
+        asking = asyncio.create_task(client.request(server.origin, "POST", "/", [], bytes(1 << 26)))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        await left.wait()

@@ -1,9 +1,12 @@
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 from aiohttp import web
 
+from geniehive.kit import http_server
 from geniehive.kit.http_server import Connection, fault
 
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
@@ -97,3 +100,28 @@ async def test_garbage_after_a_whole_body_spoils_no_answer(server: Server) -> No
 )
 def test_a_fault_is_told_without_what_was_sent(message: str | None, said: str) -> None:
     assert fault(message) == said
+
+
+async def test_a_peer_whose_machine_is_gone_is_noticed_within_a_minute() -> None:
+    seen: asyncio.Queue[list[int]] = asyncio.Queue()
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        assert request.transport is not None
+        sock = request.transport.get_extra_info("socket")
+        seen.put_nowait(
+            [
+                sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+            ]
+        )
+        return web.Response()
+
+    manager = web.Server(answer)
+    loop = asyncio.get_running_loop()
+    server, url = await http_server.listen(
+        lambda: http_server.Connection(manager, loop=loop), "127.0.0.1:0", "a server", ""
+    )
+    async with server, aiohttp.ClientSession() as session, session.get(url) as got:
+        assert got.status == 200
+    assert await seen.get() == [1, 15]
+    await manager.shutdown(1.0)

@@ -2,8 +2,13 @@
 
 from geniehive.rules.model import Asset, Branch, Gate, NameKind, Route, RuledOut, Service, Strategy, Tier, TierEndpoint
 from geniehive.rules.operations import Operation
-from geniehive_control.core.compile import offers, route
+from geniehive_control.core import compile as compiling
+from geniehive_control.core.compile import Offers, route
 from tests.support.cluster import CHAT, EMBEDDINGS, asset, service
+
+
+def offers(of: Service) -> dict[str, Offers]:
+    return compiling.offers(of, compiling.endpoints(of))
 
 
 def of_asset(model: str, *services: Service) -> Route | None:

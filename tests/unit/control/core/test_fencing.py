@@ -7,6 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from geniehive.rules.identity import PeerKind
 from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
+from geniehive_control.core.fencing import MOST_CLONES
 from geniehive_control.core.records import Origin
 from geniehive_control.core.refusal import Why
 from geniehive_control.core.trust import Certified
@@ -111,6 +112,18 @@ def test_a_clone_keeps_the_id_that_it_was_given() -> None:
     ended = {ending.session_id for ending in only(effects, fx.EndSession)}
     assert {s.host_id for s in driver.registry._sessions.values()} == {"gpu-1-2"}
     assert len(ended) == 2
+
+
+def test_one_certificate_makes_no_endless_number_of_hosts() -> None:
+    driver = Driver(tls=True)
+    certificate = driver.enrol("gpu-1", "m1")
+    driver.join("gpu-1", certificate=certificate, machine_id="m1")
+    for number in range(2, MOST_CLONES + 1):
+        assert goes_as(driver.open("gpu-1", certificate=certificate, machine_id=f"x{number}")[1]) == f"gpu-1-{number}"
+    assert refusal(driver.open("gpu-1", certificate=certificate, machine_id="x")[1]) is Why.NOT_YOURS
+    # Who brings a token, or the node key, is no copy.
+    assert driver.enrol("gpu-1", "m2").peer_id == f"gpu-1-{MOST_CLONES + 1}"
+    assert goes_as(driver.open("gpu-1", machine_id="m3")[1]) == f"gpu-1-{MOST_CLONES + 2}"
 
 
 def test_a_clone_gets_nothing_that_joined_by_itself() -> None:

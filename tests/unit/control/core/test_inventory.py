@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from geniehive.rules.model import Asset, Condition, Reason, Relay, Way
-from geniehive_control.core.inventory import END_OF_TIME, accept
+from geniehive_control.core.inventory import END_OF_TIME, MOST_ITEMS, accept
 from geniehive_control.core.refusal import Refusal, Why
 from tests.support.cluster import asset, inventory, service
 
@@ -99,3 +99,21 @@ def test_another_hosts_inventory() -> None:
     with pytest.raises(Refusal) as caught:
         accept(inventory("gpu-2"), "gpu-1")
     assert caught.value.why is Why.NOT_YOURS
+
+
+def test_an_inventory_that_would_hold_up_everybody_is_refused() -> None:
+    models = [asset(f"m{number}") for number in range(MOST_ITEMS - 1)]
+    assert len(accept(inventory("gpu-1", [service("gpu-1/a", *models)]), "gpu-1").services["gpu-1/a"].assets) > 0
+    with pytest.raises(Refusal) as caught:
+        accept(inventory("gpu-1", [service("gpu-1/a", *models), service("gpu-1/b")]), "gpu-1")
+    assert caught.value.why is Why.TOO_MUCH
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [("http://127.0.0.1:8803", True), ("https://192.0.2.7:8803", True), ("http://192.0.2.7:8803", False)],
+)
+def test_a_relay_is_plain_on_loopback_only(url: str, taken: bool) -> None:
+    offered = msgspec.structs.replace(inventory("gpu-1"), relay=Relay(host_id="gpu-1", base_urls=(url,)))
+    accepted = accept(offered, "gpu-1")
+    assert (accepted.relay is not None, len(accepted.refused)) == (taken, 0 if taken else 1)

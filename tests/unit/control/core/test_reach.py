@@ -91,3 +91,17 @@ def test_a_service_without_a_way_left_says_what_to_do() -> None:
 def test_a_relay_with_a_second_address_is_kept() -> None:
     two = Relay(host_id="b", base_urls=("https://192.0.2.7:8803", "https://[fd00::7]:8803"))
     assert reach.open_ways(service(RELAYED), two, {RELAY_PLACE: "refused"}) == ((RELAYED,), "")
+
+
+def test_a_host_with_many_addresses_takes_nobodys_turn() -> None:
+    known = Reach()
+    many = frozenset(Place("198.51.100.1", port) for port in range(1, 1000))
+    known.want("bad", many, 0.0)
+    tried = set(known.take_due(0.0, 9999))
+    assert len(tried) == reach.MOST_OF_A_HOST
+    known.want("bad", many | {Place("198.51.100.0", 1)}, 1.0)
+    assert known.take_due(1.0, 9999) == [], "the same are tried, however many there are"
+    known.want("b", frozenset({RELAY_PLACE}), 2.0)
+    for where in tried:
+        known.tell(where, "refused", 2.5)
+    assert known.take_due(60.0, 1) == [RELAY_PLACE], "it waits longest"

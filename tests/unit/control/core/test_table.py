@@ -27,7 +27,6 @@ def test_each_change_names_what_became_other() -> None:
     assert drop(table, "b/y") == {"endpoint/b/y/m", "route/m", "route/b/y"}
     assert len(table) == 0
     assert table._having == {}
-    assert table._offers == {}
 
 
 def test_a_model_that_gets_loaded_makes_no_route_stale() -> None:

@@ -53,6 +53,24 @@ def test_a_connection_outlives_its_certificate_if_there_is_a_newer_one() -> None
     assert why(trust, shown(old), REMEMBERED + 270.0) is Why.CREDENTIAL_REFUSED
 
 
+def test_clones_of_a_host() -> None:
+    def clone(peer_id: str, origin: Origin = Origin.CLONE, kind: PeerKind = NODE) -> StoredCertificate:
+        return certificate(f"{kind.value}-{peer_id}", peer_id=peer_id, origin=origin, kind=kind)
+
+    long = "x" * 63
+    trust = Trust(
+        [
+            *(clone(peer_id) for peer_id in ("gpu-1-2", "gpu-1-2-3", "gpu-1-7-2", "gpu-2", f"{long[:-2]}-2")),
+            clone("gpu-1-7", Origin.TOKEN),
+            clone("gpu-1-8", kind=GATEWAY),
+        ]
+    )
+    assert trust.clones("gpu-1", 50.0) == ["gpu-1-2", "gpu-1-2-3"]
+    assert trust.clones("gpu-1-7", 50.0) == ["gpu-1-7-2"]
+    assert trust.clones(long, 50.0) == [f"{long[:-2]}-2"]
+    assert trust.clones("gpu-1", 150.0) == []
+
+
 def test_revocation_takes_all_that_a_peer_has() -> None:
     trust = Trust([certificate("b", issued=1.0), certificate("a"), certificate("c", kind=GATEWAY)])
     assert [c.serial for c in trust.live(NODE, "gpu-1", 50.0)] == ["a", "b"]

@@ -18,7 +18,6 @@ SESSION = "/geniehive.v1.NodeService/Session"
 
 class Details(NamedTuple):
     method: str
-    invocation_metadata: tuple[tuple[str, str], ...]
 
 
 class Ended(grpc.aio.AbortError):
@@ -28,9 +27,13 @@ class Ended(grpc.aio.AbortError):
 class Context:
     """Of a stream whose caller sends its first message when `sends` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, key: str = "") -> None:
         self.steps: list[str] = []
         self.sends = asyncio.Event()
+        self._metadata = ((NODE_KEY, key),)
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return self._metadata
 
     def auth_context(self) -> dict[str, list[bytes]]:
         return {}
@@ -45,13 +48,14 @@ class Context:
         raise Ended
 
 
-async def guarded(key: str, behavior: Any) -> Any:
+async def guarded(behavior: Any) -> Any:
     guard = Guard(Authenticator(Required(node_keys=(digest("right"),)), Keys((), ()), lambda: 0.0))
 
     async def continuation(_: object) -> Any:
         return grpc.stream_stream_rpc_method_handler(behavior)
 
-    handler = await guard.intercept_service(continuation, Details(SESSION, ((NODE_KEY, key),)))  # type: ignore[arg-type]
+    handler = await guard.intercept_service(continuation, Details(SESSION))  # type: ignore[arg-type]
+    assert await guard.intercept_service(continuation, Details(SESSION)) is handler  # type: ignore[arg-type]
     return handler.stream_stream
 
 
@@ -60,7 +64,7 @@ async def never(*_: object) -> None:
 
 
 async def test_a_refused_stream_ends_after_its_first_message() -> None:
-    stream, context = await guarded("wrong", never), Context()
+    stream, context = await guarded(never), Context("wrong")
     ending = asyncio.create_task(stream(None, context))
     await asyncio.sleep(0.01)
     assert context.steps == []
@@ -71,7 +75,7 @@ async def test_a_refused_stream_ends_after_its_first_message() -> None:
 
 
 async def test_a_refused_stream_that_stays_silent_ends_too() -> None:
-    stream, context = await guarded("wrong", never), Context()
+    stream, context = await guarded(never), Context("wrong")
     async with asyncio.timeout(2.0):
         with pytest.raises(Ended):
             await stream(None, context)
@@ -84,16 +88,30 @@ async def test_who_is_admitted_is_known_and_not_waited_for() -> None:
     async def behavior(_: object, __: object) -> None:
         seen.append(caller().name)
 
-    stream, context = await guarded("right", behavior), Context()
+    stream, context = await guarded(behavior), Context("right")
     await stream(None, context)
     assert (seen, context.steps) == (["peer"], [])
+
+
+async def test_each_call_of_a_method_is_judged_by_its_own_key() -> None:
+    seen = []
+
+    async def behavior(_: object, __: object) -> None:
+        seen.append(caller().name)
+
+    stream = await guarded(behavior)
+    await stream(None, Context("right"))
+    with pytest.raises(Ended):
+        await stream(None, Context("wrong"))
+    await stream(None, Context("right"))
+    assert seen == ["peer", "peer"]
 
 
 async def test_a_refusal_of_a_handler_is_translated() -> None:
     async def behavior(_: object, __: object) -> None:
         raise failures.Refused(FAILURE_REASON_TOO_MUCH, "too much")
 
-    stream, context = await guarded("right", behavior), Context()
+    stream, context = await guarded(behavior), Context("right")
     with pytest.raises(Ended):
         await stream(None, context)
     assert context.steps == ["RESOURCE_EXHAUSTED"]

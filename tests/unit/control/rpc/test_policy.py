@@ -73,6 +73,11 @@ def test_callers() -> None:
     assert not allows(node, acting), "the key's scopes take the place of the gateway's rights"
     assert allows(gateway, acting)
     assert not allows(admin, acting)
+    # It names a key that it need not have.
+    for scope in Scope:
+        acting = Caller("k", peer=True, scopes=(scope,))
+        assert not allows(admin, acting)
+        assert not allows(Rule(frozenset({Scope.READ})), acting)
     nobody = Caller("anyone")
     assert not allows(node, nobody)
     assert allows(Rule(anyone=True), nobody)

@@ -1,5 +1,6 @@
 """Listening, health checking, reflection, the guard before every service, and an orderly end."""
 
+import asyncio
 import logging
 import socket
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from geniehive.kit import address
 from geniehive.kit.errors import UserError
 from geniehive.v1 import registry_service_pb2 as pb
 from geniehive_control.rpc.auth import Required
@@ -46,6 +48,21 @@ async def test_who_watches_health_hears_of_the_stop_and_does_not_delay_it() -> N
         stub: Any = health_pb2_grpc.HealthStub(control.channel)
         call = stub.Watch(health_pb2.HealthCheckRequest())
         assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await control.server.stop(10.0)
+        assert (await call.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_a_connection_that_asks_nothing_is_closed_and_one_with_a_stream_is_not() -> None:
+    async with running_control(idle_ms=1000) as control:
+        watch: Any = health_pb2_grpc.HealthStub(control.channel)  # type: ignore[no-untyped-call]
+        call = watch.Watch(health_pb2.HealthCheckRequest())
+        await call.read()
+        reader, writer = await asyncio.open_connection(*address.split(control.address))
+        # HTTP/2's preface and empty settings, and then nothing.
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+        async with asyncio.timeout(20):
+            await reader.read()
+        writer.close()
         await control.server.stop(10.0)
         assert (await call.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
 

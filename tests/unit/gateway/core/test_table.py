@@ -207,6 +207,12 @@ def test_an_update_tells_whose_host_went_offline() -> None:
     )
 
 
+def test_the_calls_of_a_node_that_was_stopped_may_end() -> None:
+    t = table(*served("m", a="http://x:1"))
+    stopped = Condition(availability=Availability.OFFLINE, reason=Reason.STOPPING)
+    assert t.apply((upstream("a/e", routable=False, condition=stopped),)) == ()
+
+
 def test_an_update_tells_whose_relay_has_another_address() -> None:
     t = table(*served("m", a="http://x:1", b="http://y:1"))
 

@@ -49,6 +49,8 @@ SERVER_OPTIONS: list[tuple[str, int]] = [
     # Would ping each peer that sends, to fit its window to the link. That is a tenth of what a heartbeat costs, and
     # what peers send fits the usual window.
     ("grpc.http2.bdp_probe", 0),
+    # By TLS each connection has a buffer of this size, 16 KiB if it isn't said. Larger messages take more records.
+    ("grpc.tsi.max_frame_size", 4096),
     ("grpc.server.max_pending_requests", 100_000),
     ("grpc.server.max_pending_requests_hard_limit", 200_000),
     # Two controls on one port would each get half of the streams.

@@ -215,7 +215,8 @@ def compiled(registry: Registry) -> dict[str, object]:
     models |= {service.service for _, service in services}
     by_name = {service.service: service for _, service in services}
     for model in models:
-        having = [offer for _, s in services for name, offer in compile.offers(s).items() if name == model]
+        offered = [compile.offers(service, compile.endpoints(service)) for _, service in services]
+        having = [offers[model] for offers in offered if model in offers]
         if (route := compile.route(model, having, by_name.get(model))) is not None:
             table[names.route_resource(model)] = route
     for host, service in services:

@@ -15,6 +15,8 @@ CA_VARIABLE = "GENIEHIVE_CA"
 # Below the state folder; geniehive.membership keeps them.
 CA_FILE = Path("tls", "ca.pem")
 _CLUSTER_FILE = Path("tls", "cluster.json")
+# Only where control made a CA of its own.
+CA_KEY = Path("tls", "ca.key")
 
 PLAIN_PORT = 8801
 TLS_PORT = 8804

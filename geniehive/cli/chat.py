@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from geniehive.cli import common, credentials, output
+from geniehive.kit import address
 from geniehive.kit.errors import EXIT_FAILED, EXIT_OK, UserError
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def run(given: argparse.Namespace) -> int:
     link = credentials.gateway(given)
     body = json.dumps(_request(given)).encode()
     try:
-        with _posted(link, "/v1/chat/completions", body, given.timeout) as answer:
+        with _posted(link, "/v1/chat/completions", body, given.timeout, _no_gateway(given)) as answer:
             if answer.status != 200:
                 raise _refused(answer, link)
             if given.stream:
@@ -83,10 +85,26 @@ def _request(given: argparse.Namespace) -> dict[str, Any]:
     return request
 
 
+def _no_gateway(given: argparse.Namespace) -> str:
+    """What to do if the gateway can't be reached."""
+    control = credentials.joined(given)
+    if control is None or given.gateway or os.environ.get(credentials.GATEWAY_VARIABLE):
+        return "Is it running? `geniehive up` starts it; another address is given by --gateway URL"
+    host, _ = address.split(control)
+    _, _, usual = credentials.DEFAULT_GATEWAY.rpartition(":")
+    return (
+        f"This machine joined the cluster of {control}. Name a gateway of it: --gateway "
+        f"http://{address.join(host, int(usual))}; or run one here: geniehive join --gateway"
+    )
+
+
 @contextmanager
-def _posted(link: credentials.Link, path: str, body: bytes, timeout: float) -> Iterator["HTTPResponse"]:
+def _posted(link: credentials.Link, path: str, body: bytes, timeout: float, what_next: str) -> Iterator["HTTPResponse"]:
     """The answer's head; its body is read within `with`. UserError if the gateway can't be reached."""
-    from ssl import SSLCertVerificationError
+    from http.client import BadStatusLine
+    from ssl import SSLCertVerificationError, SSLError
+
+    from geniehive.kit import tls_probe
 
     connection, base = _connection(link.target)
     headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
@@ -101,15 +119,27 @@ def _posted(link: credentials.Link, path: str, body: bytes, timeout: float) -> I
                 "a CA of your own, name that in the environment: SSL_CERT_FILE=FILE",
                 common.EXIT_UNREACHABLE,
             ) from error
+        except SSLError as error:
+            raise UserError(
+                f"cannot reach the gateway at {link.target}: {tls_probe.words(error).partition(';')[0]}. Is it http://?",
+                common.EXIT_UNREACHABLE,
+            ) from error
         except OSError as error:
             raise UserError(
-                f"cannot reach the gateway at {link.target}: {error.strerror or error}. "
-                "Is it running? `geniehive up` starts it; another address is given by --gateway URL",
+                f"cannot reach the gateway at {link.target}: {error.strerror or error}. {what_next}",
                 common.EXIT_UNREACHABLE,
             ) from error
         connection.sock.settimeout(timeout)
-        connection.request("POST", base + path, body, headers)
-        yield connection.getresponse()
+        try:
+            connection.request("POST", base + path, body, headers)
+            answer = connection.getresponse()
+        # Broken pipes among them: outside, that is one of our output.
+        except (BadStatusLine, ConnectionError) as error:
+            raise UserError(
+                f"{link.target} gave no answer that a gateway gives; is the address right, and is it http:// or https://?",
+                EXIT_FAILED,
+            ) from error
+        yield answer
     finally:
         connection.close()
 
@@ -132,7 +162,9 @@ def _connection(url: str) -> tuple["HTTPConnection", str]:
 
 def _refused(answer: "HTTPResponse", link: credentials.Link) -> UserError:
     message = _error_text(answer.read(1 << 20)) or f"{answer.status} {answer.reason}"
-    if answer.status in (401, 403):
+    if answer.status == 401 and link.key is None:
+        message += f". {common.GET_A_KEY}"
+    elif answer.status in (401, 403):
         message += f" (the key came from {link.key_source})"
     elif answer.status == 404:
         message += ". `geniehive models` lists the names that there are"

@@ -104,10 +104,13 @@ class Children:
             self._lock.__exit__(kind, error, trace)
 
     def _running_already(self, found: Mapping[str, str]) -> UserError:
-        told = ", ".join([f"process {found['pid']}"] * ("pid" in found) + [found["gateway"]] * ("gateway" in found))
+        shown = {"pid": "process {}", "gateway": "{}"}
+        told = ", ".join(form.format(found[name]) for name, form in shown.items() if name in found)
         ours = self.place.command
+        # One that is about to start has not told of itself yet.
+        theirs = f"`geniehive {found['command']}`" if "command" in found else "another `geniehive up` or `join`"
         return UserError(
-            f"`geniehive {found.get('command', 'up')}` runs already with the state folder {self.place.state}"
+            f"{theirs} runs already with the state folder {self.place.state}"
             f"{f' ({told})' if told else ''}. Stop that one first, or give this `geniehive {ours}` a folder and ports "
             "of its own: --state-dir DIR --listen ADDR ..."
         )

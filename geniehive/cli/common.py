@@ -1,6 +1,7 @@
 """Options that commands share, and the connection to control."""
 
 import argparse
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 # Beside those of kit.errors.
 EXIT_UNREACHABLE = 3
+
+GET_A_KEY = "`geniehive keys create NAME` on control's machine makes one; give it by --key KEY or GENIEHIVE_KEY"
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
@@ -72,6 +75,8 @@ def duration(text: str) -> timedelta:
 @contextmanager
 def connected(given: argparse.Namespace) -> Iterator["SyncHive"]:
     """Control's services. UserError says in words what a call failed of."""
+    # What gRPC itself writes of a failed handshake helps nobody.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     import grpc
 
     from geniehive.client import connect_sync
@@ -89,7 +94,8 @@ def connected(given: argparse.Namespace) -> Iterator["SyncHive"]:
 
 
 def unreachable(target: str, why: str, what_next: str) -> UserError:
-    return UserError(f"cannot reach control at {target}: {why}. {what_next}", EXIT_UNREACHABLE)
+    end = "" if why.endswith("?") else "."
+    return UserError(f"cannot reach control at {target}: {why}{end} {what_next}", EXIT_UNREACHABLE)
 
 
 def _explained(error: "Refused", link: credentials.Link) -> UserError:
@@ -99,7 +105,10 @@ def _explained(error: "Refused", link: credentials.Link) -> UserError:
     from geniehive.v1 import failure_pb2
 
     if link.ca is None:
-        what_next = "Is it running? `geniehive up` starts it; another address is given by --control HOST:PORT"
+        what_next = (
+            "Is it running? `geniehive up` starts it; `geniehive join` makes this machine part of another's cluster; "
+            "another address is given by --control HOST:PORT"
+        )
     else:
         what_next = (
             f"It is known by {link.ca}; another address is given by --control HOST:PORT, another CA by --ca FILE"
@@ -113,6 +122,12 @@ def _explained(error: "Refused", link: credentials.Link) -> UserError:
         # gRPC's own text lists every address it tried; what went wrong stands last.
         why = error.message.rpartition(": ")[2] if error.code is grpc.StatusCode.UNAVAILABLE else "no answer in time"
         return unreachable(link.target, why or "no answer", what_next)
+    if error.code is grpc.StatusCode.UNAUTHENTICATED and link.key is None:
+        return UserError(
+            f"control at {link.target} wants a key, and none was given. "
+            f"{GET_A_KEY.replace('NAME', 'NAME --scope read')} (--scope admin if something is to be changed)",
+            EXIT_FAILED,
+        )
     if error.code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return UserError(f"{error.message} (the key came from {link.key_source})", EXIT_FAILED)
     return UserError(error.message or f"control refused: {error.name or error.code.name}", EXIT_FAILED)

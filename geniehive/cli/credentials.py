@@ -58,6 +58,11 @@ def control(given: argparse.Namespace) -> Link:
     return _with_key(given, target, host, place / "admin.key")._replace(ca=trust.ca_file(given.ca, place, target))
 
 
+def joined(given: argparse.Namespace) -> str | None:
+    """Control of the cluster that this machine joined; None if it has not."""
+    return trust.control(folder(given))
+
+
 def gateway(given: argparse.Namespace) -> Link:
     """`target` is a URL without "/v1" and without a slash at its end."""
     place = folder(given)

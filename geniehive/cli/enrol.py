@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 
-from geniehive import channels, failures, membership
+from geniehive import channels, failures, membership, trust
 from geniehive.channels import Tls
 from geniehive.cli import common, output
 from geniehive.cli.children import say
@@ -35,8 +35,6 @@ _KINDS = {
     PeerKind.NODE: credential_pb2.PEER_KIND_NODE,
     PeerKind.GATEWAY: credential_pb2.PEER_KIND_GATEWAY,
 }
-# By which control's own CA is told from one that this machine was given.
-_OWN_CA_KEY = "ca.key"
 
 
 async def ensure(
@@ -47,19 +45,31 @@ async def ensure(
     where: "HOST" or "HOST:PORT" of control, token, name: as the user gave them, None if he did not. UserError says what
     is missing.
     """
-    where = None if where is None else address.join(*address.split(where, TLS_PORT))
+    where = None if where is None else complete(where)
     if name is not None and not names.is_id(name):
-        raise UserError(f"--name {name}: up to 63 of a-z, 0-9, dot, dash and underscore are allowed")
+        raise UserError(
+            f"--name {name}: up to 63 of a-z, 0-9, dot, dash and underscore are allowed, as in {names.to_id(name)}"
+        )
     cluster = Cluster.load(folder)
     if cluster is None:
         return await _first(folder, where, token, name, kinds)
     return await _again(folder, cluster, where, token, name, kinds)
 
 
+def complete(where: str) -> str:
+    """ "HOST" or "HOST:PORT" of control, as the user gave it -> "HOST:PORT". UserError if it is neither."""
+    try:
+        return address.join(*address.split(where, TLS_PORT))
+    except UserError:
+        raise UserError(
+            f"{where!r} is no address of control: write HOST or HOST:PORT, such as 192.168.1.10:{TLS_PORT}"
+        ) from None
+
+
 async def _first(
     folder: Path, where: str | None, token: JoinToken | None, name: str | None, kinds: Sequence[PeerKind]
 ) -> Cluster:
-    if (folder / membership.FOLDER / _OWN_CA_KEY).exists():
+    if (folder / trust.CA_KEY).exists():
         raise UserError(
             f"{folder} holds the CA of a cluster of this machine's own, which `geniehive up` runs. To join another, "
             "give a folder of its own: --state-dir DIR"
@@ -165,11 +175,20 @@ async def _moved(folder: Path, cluster: Cluster, where: str, known: set[bytes]) 
     chain = await _chain(where)
     if not any(tls.sha256(der) in known for der in chain):
         raise _other_cluster(cluster)
-    host, _ = address.split(where)
+    host, port = address.split(where)
     _, peer_port = address.split(cluster.peers)
+    if port == peer_port:
+        raise _wrong_port(where)
     cluster = cluster._replace(control=where, peers=address.join(host, peer_port))
     _keep(cluster, folder)
     return cluster
+
+
+def _wrong_port(where: str) -> UserError:
+    return UserError(
+        f"{where} is where control serves machines that have joined; join at its other port, usually {TLS_PORT}",
+        common.EXIT_UNREACHABLE,
+    )
 
 
 async def _chain(where: str) -> list[bytes]:
@@ -231,10 +250,7 @@ async def _call(where: str, ca: bytes, request: node_service_pb2.EnrollRequest) 
         except grpc.aio.AioRpcError as failed:
             error = failures.from_rpc_error(failed)
     if error.reason == FailureReason.FAILURE_REASON_JOIN_TOKEN_REFUSED:
-        raise UserError(
-            f"control at {where} refused the token: {error}. `geniehive tokens create` on its machine makes another",
-            EXIT_FAILED,
-        )
+        raise UserError(f"control at {where} refused the token: {error}", EXIT_FAILED)
     raise await explained(error, where, Tls(ca))
 
 
@@ -245,6 +261,8 @@ async def explained(error: Refused, where: str, tls_: Tls) -> UserError:
     host, port = address.split(where)
     context = _context(tls_)
     why = await tls_probe.why_not(host, port, context, CONTROL_NAME, _LOOK_SECONDS)
+    if not tls_.chain and why in (tls_probe.REFUSES, tls_probe.WANTS_OURS):
+        return _wrong_port(where)
     if why is None:
         why = "no answer in time" if error.code is grpc.StatusCode.DEADLINE_EXCEEDED else str(error) or "no answer"
     return common.unreachable(where, why, "Is it running, and is this its address?")

@@ -259,11 +259,12 @@ class _Node:
                     welcomed = 1
                     fleet.note(welcomed=1)
                     await call.write(inventory)
-                elif kind == "inventory_result" and sender is None:
+                    # As a node does: what it offers may take its time to be stored.
+                    sender = asyncio.create_task(self._send(call, load, phase))
+                elif kind == "inventory_result" and not registered:
                     registered = 1
                     fleet.note(registered=1)
                     self._backoff.reset()
-                    sender = asyncio.create_task(self._send(call, load, phase))
         finally:
             fleet.note(-registered, -welcomed)
             if sender is not None:

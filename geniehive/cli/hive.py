@@ -145,6 +145,8 @@ class Hive:
         models = await self._models(key)
         invitation = await self._invite()
         self._announced = True
+        if "--tls-listen" not in self._at and (self._plan.state / trust.CA_KEY).exists():
+            output.warn("machines that have joined can't reach this one: that takes --lan, or --tls-listen ADDR")
         self._show(key, models, invitation)
         send("ready", daemon="up", url=self._urls.people, control=self._control)
 

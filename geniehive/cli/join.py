@@ -79,7 +79,8 @@ def _token(given: argparse.Namespace) -> "JoinToken | None":
     elif given.token_file is not None:
         text, source = state.read_secret(Path(given.token_file)), f"--token-file {given.token_file}"
     else:
-        text, source = os.environ.get(TOKEN_VARIABLE, ""), TOKEN_VARIABLE
+        # Taken out: what is started here needs no token, and passes its environment on to others.
+        text, source = os.environ.pop(TOKEN_VARIABLE, ""), TOKEN_VARIABLE
         if not text:
             return None
     try:

@@ -12,7 +12,7 @@ from geniehive.cli.demo import Demo
 from geniehive.cli.kept import Options
 from geniehive.cli.urls import Urls
 from geniehive.kit import address
-from geniehive.kit.errors import UserError
+from geniehive.kit.errors import EXIT_REFUSED, UserError
 from geniehive.kit.lifecycle import Stop
 from geniehive.kit.notices import send
 from geniehive.kit.supervise import Ended
@@ -51,9 +51,11 @@ class Member:
         engines, providers = servers.split(list(options.servers))
         certificate = servers.certificate(options.cert, options.key)
         async with self._children:
+            if (control := self._control()) is not None:
+                # First: an attempt that can't succeed costs no use of the token.
+                self._at = await self._children.settle(self._wanted(control), yielding="--embedded-listen")
             self._cluster = await enrol.ensure(plan.state, plan.where, plan.token, plan.name, kinds)
             self._keep_options()
-            self._at = await self._children.settle(self._wanted(), yielding="--embedded-listen")
             self._demo = Demo(
                 self._children, "always" if options.embedded else "never", self._at.get("--embedded-listen")
             )
@@ -78,7 +80,13 @@ class Member:
                 listen = {"listen": self._at["--listen"], "drain_timeout": children.DRAIN_SECONDS}
                 self._children.daemon("gateway", "gateway", {**listen, **certificate})
             self._demo.begin()
-            await self._children.live(self._announce())
+            try:
+                await self._children.live(self._announce())
+            except UserError as error:
+                if error.exit_code != EXIT_REFUSED or Cluster.load(plan.state) is not None:
+                    raise
+                # `geniehive leave` had it end.
+                children.say("this machine has left the cluster")
 
     def _keep_options(self) -> None:
         try:
@@ -88,10 +96,17 @@ class Member:
                 f"cannot write into {self._plan.state}: {error.strerror}. Choose another folder: --state-dir DIR"
             ) from error
 
-    def _wanted(self) -> dict[str, str]:
+    def _control(self) -> str | None:
+        """Control's address; None if this machine has not joined, and is not told where to."""
+        if self._plan.where is not None:
+            return enrol.complete(self._plan.where)
+        cluster = Cluster.load(self._plan.state)
+        return None if cluster is None else cluster.control
+
+    def _wanted(self, control: str) -> dict[str, str]:
         """Addresses by flag."""
         options = self._plan.options
-        host, _ = address.split(self._cluster.peers)
+        host, _ = address.split(control)
         # On all addresses, of the kind by which control is reached.
         wanted = {"--relay-listen": options.relay_listen or f"{'[::]' if ':' in host else '0.0.0.0'}:8803"}
         if options.gateway:

@@ -100,7 +100,7 @@ class Trust:
         if shown.serial in self._revoked:
             raise Refusal(
                 Why.CREDENTIAL_REVOKED,
-                f"the certificate of {shown.words} was revoked; join again: geniehive join HOST:PORT --token TOKEN",
+                f"the certificate of {shown.words} was revoked; it must join again",
             )
         expired = shown.expires <= wall
         known = self.get(shown.kind, shown.peer_id, shown.serial) is not None

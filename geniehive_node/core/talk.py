@@ -56,12 +56,12 @@ class Next(NamedTuple):
     advice: str = ""
 
 
-_JOIN = "join again: geniehive join HOST:PORT --token TOKEN (a token comes from geniehive tokens create, at control)"
+_LINE = "geniehive join HOST:PORT --token TOKEN (a token comes from geniehive tokens create, at control)"
 
 NEXT: dict[Reason, Next] = {
-    Reason.CERTIFICATE_EXPIRED: Next(exit=Exit.REFUSED, advice=_JOIN),
+    Reason.CERTIFICATE_EXPIRED: Next(exit=Exit.REFUSED, advice=f"join again: {_LINE}"),
     Reason.CREDENTIAL_REFUSED: Next(Pace.LONGEST, what="control refused what this node proves itself with"),
-    Reason.CREDENTIAL_REVOKED: Next(exit=Exit.REFUSED, advice=f"to come back, {_JOIN}"),
+    Reason.CREDENTIAL_REVOKED: Next(exit=Exit.REFUSED, advice=f"to come back: {_LINE}"),
     Reason.SCOPE_MISSING: Next(exit=Exit.REFUSED, advice="the setting node_key must name a node's key"),
     Reason.NOT_YOURS: Next(
         exit=Exit.REFUSED,

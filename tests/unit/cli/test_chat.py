@@ -4,6 +4,7 @@ import io
 import json
 import os
 import signal
+import socket
 import socketserver
 import subprocess
 import sys
@@ -16,8 +17,10 @@ from typing import Any
 
 import pytest
 
+from geniehive.cli import credentials
 from geniehive.cli.__main__ import main
 from geniehive.kit import address, tls
+from geniehive.membership import Cluster
 from tests.support.tls_control import Impostor
 from tests.support.up import until
 
@@ -187,6 +190,40 @@ def test_an_answer_that_is_none(gateway: Gateway, capsys: Capture, body: bytes) 
     gateway.parts = [body]
     assert main(["chat", "m", "x"]) == 1
     assert "no chat completion" in capsys.readouterr().err
+
+
+def test_a_machine_without_gateway_and_key_says_where_they_come_from(
+    gateway: Gateway, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GENIEHIVE_GATEWAY", "GENIEHIVE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    usual = address.free_port()
+    monkeypatch.setattr(credentials, "DEFAULT_GATEWAY", f"http://127.0.0.1:{usual}")
+    Cluster("c", "pc", "192.0.2.1:8804", "192.0.2.1:8805").save(tmp_path)
+    assert main(["chat", "m", "x", "--state-dir", str(tmp_path)]) == 3
+    printed = capsys.readouterr().err
+    assert f"joined the cluster of 192.0.2.1:8804. Name a gateway of it: --gateway http://192.0.2.1:{usual};" in printed
+    assert "geniehive up" not in printed
+    gateway.status, gateway.parts = 401, [b'{"error": {"message": "No API key was sent."}}']
+    assert main(["chat", "m", "x", "--gateway", gateway.url, "--state-dir", str(tmp_path)]) == 1
+    assert "No API key was sent. `geniehive keys create NAME` on control's machine makes one" in capsys.readouterr().err
+
+
+def test_a_port_that_is_no_gateways(capsys: Capture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        where = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def hang_up() -> None:
+            for _ in range(2):
+                server.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        assert main(["chat", "m", "x", "--gateway", where]) == 1
+        assert f"http://{where} gave no answer that a gateway gives" in capsys.readouterr().err
+        assert main(["chat", "m", "x", "--gateway", f"https://{where}"]) == 3
+        assert "SSL" not in capsys.readouterr().err
+        thread.join()
 
 
 def test_nobody_there(capsys: Capture) -> None:

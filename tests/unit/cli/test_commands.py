@@ -230,6 +230,18 @@ def test_a_refused_key_says_where_it_came_from(control: FakeControl, capsys: Cap
     assert control.keys == ["Bearer wrong-key"]
 
 
+def test_without_a_key_it_says_where_one_comes_from(
+    control: FakeControl, capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GENIEHIVE_KEY", raising=False)
+    control.answers["GetClusterHealth"] = Refused(failure_pb2.FAILURE_REASON_CREDENTIAL_REFUSED, "no key was sent")
+    assert main(["status", "--state-dir", str(tmp_path)]) == 1
+    printed = capsys.readouterr().err
+    assert "wants a key, and none was given. `geniehive keys create NAME --scope read` on control's machine" in printed
+    assert "--key KEY" in printed
+    assert "GENIEHIVE_KEY" in printed
+
+
 def test_nobody_there(capsys: Capture) -> None:
     where = f"127.0.0.1:{address.free_port()}"
     assert main(["status", "--control", where]) == 3

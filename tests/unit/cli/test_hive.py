@@ -343,6 +343,14 @@ def test_without_tls_nothing_of_it_is_said(up: Up) -> None:
     assert "geniehive join" not in printed
 
 
+def test_who_left_lan_out_is_told_that_the_others_are_shut_out(up: Up) -> None:
+    (up.state / "tls").mkdir(parents=True)
+    (up.state / "tls" / "ca.key").write_text("a key")
+    run = up.start()
+    run.until_up()
+    assert "machines that have joined can't reach this one: that takes --lan" in run.err
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_the_line_for_the_next_machine_is_printed(up: Up, as_json: bool) -> None:
     up.tell("node", notices=[up.look(1)])

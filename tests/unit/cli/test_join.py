@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from geniehive import membership
 from geniehive.cli import enrol
 from geniehive.cli.__main__ import main
 from geniehive.rules import join_token
@@ -36,6 +39,7 @@ def control() -> Iterator[TlsControl]:
         (["h", "--token", "ghj-secret"], "--token: this join token is damaged"),
         (["h", "--token-file", "none"], "cannot read the key file none"),
         (["h"], "joining h:8804 needs a token"),
+        (["http://h:8804"], "'http://h:8804' is no address of control: write HOST or HOST:PORT, such as 192.168.1.10"),
         ([], "has not joined a cluster"),
     ],
 )
@@ -55,6 +59,7 @@ def test_the_token_may_come_from_file_or_environment(
     monkeypatch.setenv("GENIEHIVE_JOIN_TOKEN", "nonsense")
     assert main(["join", "h", "--state-dir", str(tmp_path)]) == 2
     assert "GENIEHIVE_JOIN_TOKEN: this is no join token" in capsys.readouterr().err
+    assert "GENIEHIVE_JOIN_TOKEN" not in os.environ, "daemons that are started need it not"
 
 
 # The whole.
@@ -159,6 +164,39 @@ def test_one_of_up_and_join_per_folder(up: Up, control: TlsControl) -> None:
     assert "`geniehive up` runs already with the state folder" in second.err
     assert control.requests == []
     first.stop()
+
+
+@posix
+@pytest.mark.parametrize("command", ["join", "up"])
+def test_a_join_that_runs_is_told_of(up: Up, control: TlsControl, command: str) -> None:
+    first = up.start(control.address, "--token", control.token(), command="join")
+    first.until_up()
+    second = up.start(command=command)
+    assert second.ended() == 2
+    assert f"`geniehive join` runs already with the state folder {up.state} (process {first.process.pid})" in second.err
+    assert second.err.count("\n") == 1
+    assert first.stop() == 0
+
+
+@posix
+def test_a_port_in_use_costs_no_token(up: Up, control: TlsControl) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        where = f"127.0.0.1:{taken.getsockname()[1]}"
+        run = up.start(control.address, "--token", control.token(), "--relay-listen", where, command="join")
+        assert run.ended() == 2
+    assert f"{where} is in use by another program" in run.err
+    assert control.requests == []
+
+
+@posix
+def test_to_leave_while_it_runs_is_no_failure(up: Up, control: TlsControl) -> None:
+    run = up.start(control.address, "--token", control.token(), command="join")
+    run.until_up()
+    membership.forget(up.state)
+    up.tell("node", exit_later=5)
+    assert run.ended() == 0
+    assert "this machine has left the cluster" in run.err
+    assert up.nothing_runs()
 
 
 @posix

@@ -40,7 +40,8 @@ class JoinToken(NamedTuple):
 
 def read(text: str) -> JoinToken:
     """ValueError, for people, if `text` is no token."""
-    text = text.strip()
+    # With the quotes that a file or a variable may have round it.
+    text = text.strip().strip("'\"").strip()
     if not text.startswith(PREFIX):
         raise ValueError(f'this is no join token: one begins with "{PREFIX}"')
     try:

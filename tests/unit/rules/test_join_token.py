@@ -41,3 +41,9 @@ def test_what_is_none_is_told_apart_without_repeating_it(text: str, words: str) 
     with pytest.raises(ValueError, match=words) as error:
         read(text)
     assert len(text) < 10 or text[4:] not in str(error.value)
+
+
+def test_quotes_and_blanks_round_a_token_are_no_part_of_it() -> None:
+    token = JoinToken(bytes(range(32)), bytes(16))
+    for text in (f" {token.text}\n", f'"{token.text}"', f"'{token.text}' "):
+        assert read(text) == token

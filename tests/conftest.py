@@ -1,6 +1,7 @@
 """What every test lives under: a state folder of its own, and no settings from outside."""
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -9,6 +10,13 @@ import pytest
 # Machines differ in speed, and a slow one is no failure.
 hypothesis.settings.register_profile("geniehive", deadline=None)
 hypothesis.settings.load_profile("geniehive")
+
+
+# In the background, or under nohup, these are ignored, and every program that a test starts would ignore them too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

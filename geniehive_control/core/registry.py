@@ -49,9 +49,9 @@ FIRST_LEASE = 10.0
 HELD_UP = 0.25
 # How often routes are compiled at most: of a burst of changes the first is told at once, the others together.
 COMPILE_EVERY = 0.02
-# And how long it waits at least for each offer that it went through, a few times what one costs: names that a thousand
+# And how long it waits at least for each offer that it went through, some times what one costs: names that a thousand
 # hosts have leave time for everything else while these hosts come and go.
-COMPILE_SPARE = 20e-6
+COMPILE_SPARE = 50e-6
 # How precisely `last_seen` is stored while a host is online, and how often expiry is compared with the wall clock.
 SEEN_EVERY = 60.0
 LONGEST_SKEW = 5.0
@@ -137,7 +137,8 @@ class Registry:
                 host.take_load(event, now)
             return []
         effects = self._handlers[type(event)](event, now)
-        if self._table.stale and self._compile_due <= now.mono:
+        # Without a gateway nobody is to be told; who asks has them compiled (`table`).
+        if self._table.stale and self._subscribers and self._compile_due <= now.mono:
             self._names |= self._table.compile()
             self._compile_due = now.mono + max(COMPILE_EVERY, COMPILE_SPARE * self._table.compiled)
         if self._names:
@@ -162,7 +163,8 @@ class Registry:
     @property
     def deadline(self) -> float:
         """When a Tick is due, on the clock that only grows."""
-        compile_due = self._compile_due if self._table.stale or self._names else None
+        waits = self._subscribers and (self._table.stale or self._names)
+        compile_due = self._compile_due if waits else None
         dues = (self._leases_due, self._seen_due, self._keys_due, self._members.due, self.grace_ends, compile_due)
         return min(due for due in dues if due is not None)
 

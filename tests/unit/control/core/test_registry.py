@@ -486,6 +486,7 @@ def test_watchers_hear_of_what_changed_alone() -> None:
 def test_names_that_many_have_are_compiled_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registries, "COMPILE_SPARE", COMPILE_EVERY / 2)
     driver = Driver()
+    Mirror(driver)
     for number in range(9):
         driver.join(f"h{number}", service(f"h{number}/a", "m"))
     driver.wait(1.0)
@@ -496,3 +497,16 @@ def test_names_that_many_have_are_compiled_less_often(monkeypatch: pytest.Monkey
     assert driver.registry._table.stale
     driver.wait(1.1 * COMPILE_EVERY)
     assert not driver.registry._table.stale
+
+
+def test_nothing_is_compiled_for_nobody() -> None:
+    driver = Driver()
+    driver.join("one", service("one/a", "m"))
+    driver.wait(1.0)
+    assert driver.registry._table.stale
+    # Whoever asks, and a gateway that comes, has all of it.
+    assert "route/m" in driver.registry.table.resources
+    driver.join("two", service("two/a", "other"))
+    gateway = Mirror(driver)
+    gateway.catch_up()
+    assert {"route/m", "route/other"} <= gateway.table.keys()

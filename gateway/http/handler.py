@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from gateway.core import errors, ids, keys, listing
+from gateway.core import api, errors, ids, keys, listing
 from gateway.core.errors import ApiError
 from gateway.core.table import NotFound, Table
 from gateway.http.calls import Calls, LookUp
@@ -17,11 +17,11 @@ from gateway.http.exchange import JSON, Exchange, Refusal
 from geniehive.kit.http_answer import CLOSE
 from geniehive.rules.model import Scope
 from geniehive.rules.names import is_model_name
-from geniehive.rules.operations import BY_PATH, SERVED, Operation
+from geniehive.rules.operations import SERVED, Operation
 
 log = logging.getLogger(__name__)
 
-_CALLS = {path: operation for path, operation in BY_PATH.items() if operation in SERVED}
+_CALLS = {path: call for path, call in api.CALLS.items() if call.operation in SERVED}
 _MODELS = "/v1/models"
 
 
@@ -80,12 +80,12 @@ class Handler:
 
     async def _answer(self, exchange: Exchange, request: web.BaseRequest) -> None:
         path = _path(request)
-        operation = _CALLS.get(path)
-        if operation is not None:
+        call = _CALLS.get(path)
+        if call is not None:
             if request.method != "POST":
                 raise Refusal(errors.wrong_method(request.method, path, "POST"))
             key_id = self._authenticate(request, keys.TO_INFER)
-            await self._calls.serve(exchange, request, operation, path, key_id)
+            await self._calls.serve(exchange, request, call, key_id)
         elif path == _MODELS:
             _must_get(request, path)
             self._authenticate(request, keys.TO_LOOK)

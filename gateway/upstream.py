@@ -6,21 +6,27 @@ node.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterable, Callable, Collection, Coroutine, Iterable
 from functools import lru_cache
 
 from gateway.core.attempt import ConnectFailed, Lost, TimedOut
 from gateway.core.plan import Lane
+from gateway.patience import Patience
 from geniehive.kit import http1, http_head
 from geniehive.kit.http_head import HOP_BY_HOP
+from geniehive.rules.hops import HOPS
 
 Failure = ConnectFailed | Lost | TimedOut
+Body = bytes | AsyncIterable[bytes]
 
 RELAY_ERROR = b"x-geniehive-relay-error"
 
 _KEPT_BACK = HOP_BY_HOP | {
     # The client's credentials, and the account they belong to.
-    b"authorization", b"x-api-key", b"api-key", b"cookie", b"openai-organization", b"openai-project",
+    b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key", b"x-auth-token", b"cookie",
+    b"openai-organization", b"openai-project",
+    # Where it is.
+    b"forwarded", b"via", b"x-real-ip",
     # The body has been decoded; and errors and events of the answer must be readable here.
     b"content-encoding", b"accept-encoding",
     # Engines refuse origins that they don't know; the browser's business is with the gateway.
@@ -31,6 +37,7 @@ _KEPT_BACK = HOP_BY_HOP | {
 _KEPT_BACK_BEGINNINGS = (b"x-geniehive-", b"sec-", b"access-control-", b"x-forwarded-")
 
 _REQUEST_ID = http1.line_start(b"x-request-id")
+_HOPS = http1.line_start(HOPS.lower().encode())
 
 
 @lru_cache(maxsize=1024)
@@ -38,11 +45,14 @@ def _line_start(name: bytes) -> bytes | None:
     return http_head.line_start(name, _KEPT_BACK, _KEPT_BACK_BEGINNINGS)
 
 
-def request_headers(client: Iterable[tuple[bytes, bytes]], request_id: str) -> http1.HeaderLines:
-    """What an engine gets to see of the client's headers. Unaskable if that can't be sent."""
+def request_headers(client: Iterable[tuple[bytes, bytes]], request_id: str, hops: bytes = b"1") -> http1.HeaderLines:
+    """What an engine gets to see of the client's headers. Unaskable if that can't be sent.
+
+    hops: gateways that the request has passed, with this one.
+    """
     try:
         parts = http_head.request_parts(client, _line_start)
-        parts += (_REQUEST_ID, request_id.encode())
+        parts += (_REQUEST_ID, request_id.encode(), _HOPS, hops)
         return http1.join_lines(parts)
     except ValueError as error:
         raise Unaskable(str(error)) from error
@@ -78,15 +88,9 @@ class Upstream:
     """Shares one client, and its connections, among all requests. relays: the client for relays with TLS; None while
     this gateway has nothing to prove itself to them by."""
 
-    def __init__(
-        self,
-        client: http1.Client,
-        timeouts: http1.Timeouts,
-        relays: Callable[[], http1.Client | None] = _no_relays,
-    ) -> None:
+    def __init__(self, client: http1.Client, relays: Callable[[], http1.Client | None] = _no_relays) -> None:
         self._client = client
         self._relays = relays
-        self._timeouts = timeouts
         # Who waits for an answer through a relay, by service.
         self._waiting: dict[str, set[asyncio.Timeout]] = {}
         # Answers of relays that are being read, with their service.
@@ -113,17 +117,17 @@ class Upstream:
         response.release()
 
     def ask(
-        self, lane: Lane, path: str, headers: http1.HeaderLines, body: bytes
+        self, lane: Lane, path: str, headers: http1.HeaderLines, body: Body, patience: Patience
     ) -> Coroutine[None, None, http1.Response | Failure]:
         """POSTs `body` to `path` (the client's own, such as "/v1/chat/completions") by this lane.
 
         Gives the answer as soon as its head is there, or what went wrong. A relay whose host goes offline meanwhile is
         given up.
         """
-        return (self._ask_relay if lane.relayed else self._ask)(lane, path, headers, body)
+        return (self._ask_relay if lane.relayed else self._ask)(lane, path, headers, body, patience)
 
     async def _ask_relay(
-        self, lane: Lane, path: str, headers: http1.HeaderLines, body: bytes
+        self, lane: Lane, path: str, headers: http1.HeaderLines, body: Body, patience: Patience
     ) -> http1.Response | Failure:
         waiting = self._waiting.setdefault(lane.service, set())
         scope = asyncio.timeout(None)
@@ -131,9 +135,9 @@ class Upstream:
             async with scope:
                 waiting.add(scope)
                 if lane.tls_name is None:
-                    answer = await self._ask(lane, path, headers, body)
+                    answer = await self._ask(lane, path, headers, body, patience)
                 else:
-                    answer = await self._ask_named(lane, lane.tls_name, path, headers, body)
+                    answer = await self._ask_named(lane, lane.tls_name, path, headers, body, patience)
                 if isinstance(answer, http1.Response):
                     self._reading[answer] = lane.service
                 return answer
@@ -144,7 +148,9 @@ class Upstream:
             if not waiting:
                 self._waiting.pop(lane.service, None)
 
-    async def _ask(self, lane: Lane, path: str, headers: http1.HeaderLines, body: bytes) -> http1.Response | Failure:
+    async def _ask(
+        self, lane: Lane, path: str, headers: http1.HeaderLines, body: Body, patience: Patience
+    ) -> http1.Response | Failure:
         try:
             origin, base = _address(lane.base_url)
             if lane.token is not None:
@@ -152,12 +158,12 @@ class Upstream:
         except ValueError as error:
             return ConnectFailed(f"its address or token is malformed: {error}")
         try:
-            return await self._client.request(origin, "POST", base + path, headers, body, self._timeouts)
+            return await self._client.request(origin, "POST", base + path, headers, body, patience.timeouts)
         except http1.HttpError as error:
-            return failure(error)
+            return failure(error, patience)
 
     async def _ask_named(
-        self, lane: Lane, tls_name: str, path: str, headers: http1.HeaderLines, body: bytes
+        self, lane: Lane, tls_name: str, path: str, headers: http1.HeaderLines, body: Body, patience: Patience
     ) -> http1.Response | Failure:
         client = self._relays()
         if client is None:
@@ -167,18 +173,17 @@ class Upstream:
         except ValueError as error:
             return ConnectFailed(f"its address is malformed: {error}")
         try:
-            return await client.request(origin, "POST", base + path, headers, body, self._timeouts)
+            return await client.request(origin, "POST", base + path, headers, body, patience.timeouts)
         except http1.HttpError as error:
-            return failure(error)
+            return failure(error, patience)
 
 
-def failure(error: http1.HttpError) -> Failure:
+def failure(error: http1.HttpError, patience: Patience) -> Failure:
     """What an error of the client means for the attempt."""
+    said = patience.words(error)
     if isinstance(error, http1.ConnectFailed | http1.ConnectTimeout):
-        return ConnectFailed(str(error))
-    if is_late(error):
-        return TimedOut(str(error))
-    return Lost(str(error))
+        return ConnectFailed(said)
+    return TimedOut(said) if is_late(error) else Lost(said)
 
 
 def is_late(error: http1.HttpError) -> bool:

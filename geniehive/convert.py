@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from geniehive.rules import model as m
 from geniehive.rules.operations import Ability, Operation
-from geniehive.v1 import credential_pb2, load_pb2, node_service_pb2, registry_pb2, routing_pb2
+from geniehive.v1 import credential_pb2, load_pb2, node_service_pb2, registry_pb2, request_pb2, routing_pb2
 
 E = TypeVar("E", bound=IntEnum)
 
@@ -169,6 +169,7 @@ def asset_to_proto(a: m.Asset) -> registry_pb2.Asset:
         size_bytes=a.size_bytes,
         slots=a.slots,
     )
+    message.request_policies.extend(map(_policy_to_proto, a.request_policies))
     return message
 
 
@@ -196,6 +197,32 @@ def _asset(serialized: bytes) -> m.Asset:
         size_bytes=_get(p, "size_bytes"),
         load_state=_enum(m.LoadState, p.load_state),
         slots=_get(p, "slots"),
+        request_policies=tuple(map(_policy_from_proto, p.request_policies)),
+    )
+
+
+def _policy_to_proto(policy: m.RequestPolicy) -> request_pb2.RequestPolicy:
+    message = request_pb2.RequestPolicy(
+        operations=policy.operations,  # type: ignore[arg-type]
+        defaults_json=policy.defaults_json,
+        overrides_json=policy.overrides_json,
+    )
+    _set(message, user_template=policy.user_template)
+    if (prompt := policy.system_prompt) is not None:
+        setattr(message.system_prompt, prompt.action.name.lower(), prompt.text)
+    return message
+
+
+def _policy_from_proto(p: request_pb2.RequestPolicy) -> m.RequestPolicy:
+    prompt = None
+    if (action := p.system_prompt.WhichOneof("action")) is not None:
+        prompt = m.SystemPrompt(action=m.PromptAction[action.upper()], text=getattr(p.system_prompt, action))
+    return m.RequestPolicy(
+        operations=_enums(Operation, p.operations),
+        defaults_json=p.defaults_json,
+        overrides_json=p.overrides_json,
+        system_prompt=prompt,
+        user_template=_get(p, "user_template"),
     )
 
 
@@ -444,6 +471,7 @@ def _branch_to_proto(b: m.Branch) -> routing_pb2.Branch:
             routing_pb2.Tier(
                 label=t.label,
                 strategy=t.strategy,  # type: ignore[arg-type]
+                request_policy=None if t.request_policy is None else _policy_to_proto(t.request_policy),
                 endpoints=(
                     routing_pb2.TierEndpoint(endpoint=e.endpoint, weight=e.weight, reason=e.reason) for e in t.endpoints
                 ),
@@ -475,6 +503,7 @@ def _branch_from_proto(p: routing_pb2.Branch) -> m.Branch:
             m.Tier(
                 label=t.label,
                 strategy=_enum(m.Strategy, t.strategy),
+                request_policy=_policy_from_proto(t.request_policy) if t.HasField("request_policy") else None,
                 endpoints=tuple(
                     m.TierEndpoint(endpoint=e.endpoint, weight=e.weight, reason=e.reason) for e in t.endpoints
                 ),

@@ -8,6 +8,7 @@ store/     the database: tables, migrations, reads and writes
 authority  the cluster's CA in files, and control's own certificate
 joining    join tokens, and the certificates that they give
 hub        the one owner of the core: feeds it, runs its timers, carries out its effects
+usage      what gateways report, written behind; what is under way at them
 ports      what the hub needs from outside
 core/      every rule, pure: (state, event, now) -> effects
 

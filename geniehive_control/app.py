@@ -27,6 +27,7 @@ from geniehive_control.rpc.server import Server, check_free
 from geniehive_control.rpc.server import Tls as Listeners
 from geniehive_control.settings import AuthSettings, ControlSettings, KeySettings, TlsSettings
 from geniehive_control.store.database import open_database
+from geniehive_control.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +51,11 @@ async def serve(settings: ControlSettings, stop: lifecycle.Stop) -> None:
         registry = hub.registry
         authenticator = Authenticator(required, registry.keys, clock.wall, registry.trust, registry.cluster_id)
         joining, listeners = _tls(settings, hub, database, clock)
-        server = Server(hub, authenticator, intervals, control_id, joining=joining)
+        kept = settings.usage
+        usage = Usage(hub, database, clock, stored.reported, interval=kept.report_interval, keep_days=kept.keep_days)
+        server = Server(hub, authenticator, intervals, control_id, usage, joining=joining)
         hub.start()
+        usage.start()
         if settings.probe:
             hub.tasks.start(Prober(hub).run(), "prober")
         where = await server.start(settings.listen, listeners)
@@ -65,7 +69,8 @@ async def serve(settings: ControlSettings, stop: lifecycle.Stop) -> None:
         failed = await _until_stopped(stop, hub)
         log.info("control stops: %s", stop.cause or "a part of it failed")
         await server.stop(settings.stop_grace * 0.6)
-        await hub.close(settings.stop_grace * 0.4)
+        await usage.finish(settings.stop_grace * 0.2)
+        await hub.close(settings.stop_grace * 0.2)
         if failed is not None:
             raise failed
     finally:

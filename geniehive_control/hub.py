@@ -92,6 +92,7 @@ class Hub:
         self._backoff = backoff or Backoff(0.2, 5.0)
         self._sessions: dict[str, Mailbox[fx.Effect]] = {}
         self._subscribers: dict[str, Mailbox[fx.Effect]] = {}
+        self._reporters: dict[str, Mailbox[int]] = {}
         self._watches: set[Watch] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = float("inf")
@@ -144,6 +145,16 @@ class Hub:
         self._left.set()
         if self._subscribers.pop(subscriber_id, None) is not None and not self.stopping:
             self.feed(e.Unsubscribed(subscriber_id=subscriber_id))
+
+    def open_reports(self, stream_id: str) -> Mailbox[int]:
+        """A gateway's reports: sequences that are stored. Refusal if control is stopping."""
+        self._check_running()
+        box = self._reporters[stream_id] = Mailbox()
+        return box
+
+    def close_reports(self, stream_id: str) -> None:
+        self._left.set()
+        self._reporters.pop(stream_id, None)
 
     def give(self, certificate: fx.GiveCertificate) -> None:
         """Answers a request on a stream of either kind; without effect if the stream has ended."""
@@ -261,6 +272,8 @@ class Hub:
         refusal = Refusal(Why.CONTROL_UNAVAILABLE, "control is stopping", retry_after=RECONNECT_AFTER)
         for subscriber in self._subscribers.values():
             subscriber.end(refusal)
+        for reporter in self._reporters.values():
+            reporter.end(refusal)
         for watch in self._watches:
             watch.end(refusal)
 
@@ -268,7 +281,7 @@ class Hub:
         """Until every stream has ended and every change is done, for at most so long."""
         try:
             async with asyncio.timeout(seconds):
-                while self._sessions or self._subscribers or self._watches or self._completing:
+                while self._sessions or self._subscribers or self._reporters or self._watches or self._completing:
                     self._left.clear()
                     await self._left.wait()
         except TimeoutError:

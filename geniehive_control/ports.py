@@ -9,6 +9,7 @@ from geniehive.kit.tls import Issued, PublicKey
 from geniehive.rules.identity import Peer, PeerKind
 from geniehive.rules.model import ClientKey
 from geniehive_control.core.records import Stored, StoredCertificate, StoredHost, StoredToken
+from geniehive_control.core.usage import Batch, Group, Query, Who
 
 
 class StoreUnavailable(Exception):
@@ -55,6 +56,16 @@ class Store(Protocol):
     async def add_token(self, token: StoredToken, audit: Audit) -> None: ...
 
     async def revoke_token(self, token_id: str, audit: Audit) -> None: ...
+
+    async def add_usage(self, batch: Batch, at: float) -> None:
+        """Adds its rows to what is there. The same batch may be written again, until it is known to be in there, and
+        then counts once. at: seconds since the epoch."""
+
+    async def usage(self, query: Query) -> list[Group]: ...
+
+    async def prune_usage(self, first: int, since: float) -> Mapping[Who, int]:
+        """Drops hours before `first`, and what is known of processes that reported nothing since `since`. Gives the
+        last report of the others."""
 
     async def ping(self) -> None:
         """Whether it takes writes; nothing that `load` gives is changed."""

@@ -45,6 +45,11 @@ class TlsSettings(Settings, frozen=True, kw_only=True):
     certificate_days: Annotated[float, Meta(gt=0, le=3650)] = 30.0
 
 
+class UsageSettings(Settings, frozen=True, kw_only=True):
+    keep_days: Annotated[float, Meta(gt=0, le=36500)] = 400.0
+    report_interval: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
+
+
 class ControlSettings(DaemonSettings, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8801"
     tls: TlsSettings = TlsSettings()
@@ -55,6 +60,7 @@ class ControlSettings(DaemonSettings, frozen=True, kw_only=True):
     load_interval: Seconds = 1.0
     restart_grace: Annotated[float, Meta(ge=0)] = 30.0
     probe: bool = True
+    usage: UsageSettings = UsageSettings()
     stop_grace: Seconds = 5.0
 
     def __repr__(self) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -160,7 +161,10 @@ class Node:
                         troubles=effect.troubles,
                     )
                 case core.Offer():
-                    routes = {service: self._targets[key] for service, key in effect.sources.items()}
+                    routes = {
+                        service: replace(self._targets[key], paths=effect.paths.get(service, {}))
+                        for service, key in effect.sources.items()
+                    }
                     self._relay.serve(effect.inventory.host.host_id, routes)
                     self._link.offer(effect.inventory)
 

@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Mapping
 from functools import lru_cache
 from typing import cast
 
@@ -26,6 +26,7 @@ from geniehive.kit.http1 import (
     HeaderLines,
     HttpError,
     IdleTimeout,
+    Measured,
     Response,
     Timeouts,
     TotalTimeout,
@@ -33,8 +34,9 @@ from geniehive.kit.http1 import (
     line_start,
 )
 from geniehive.kit.http_answer import CLOSE, Answer
-from geniehive.kit.http_server import Connection, fault, noticing_resets
+from geniehive.kit.http_server import Connection, fault, noticing_leavers
 from geniehive.membership import Credential
+from geniehive.rules.hops import HOPS
 from geniehive_node.core import ways
 from geniehive_node.door import Door, Refusal
 from geniehive_node.engines.ask import GENIEHIVE, Target
@@ -42,7 +44,7 @@ from geniehive_node.engines.ask import GENIEHIVE, Target
 log = logging.getLogger(__name__)
 
 ERROR_HEADER = "x-geniehive-relay-error"
-# A request up to this size is sent with its length, and again if a kept connection had died; more is streamed.
+# A request up to this size is sent whole, and again if a kept connection had died; more is streamed.
 _WHOLE_REQUEST = 4 * 1024 * 1024
 _READ_SIZE = 256 * 1024
 # More than a gateway takes from its clients, so that what it took gets through.
@@ -58,6 +60,7 @@ _LAST_SECONDS = 0.1
 
 _NOT_SENT_ON = http_head.HOP_BY_HOP | {b"authorization", b"x-api-key", b"cookie"}
 _OURS = (b"x-geniehive-",)
+_HOPS = HOPS.lower().encode()
 _KEY = line_start("authorization")
 
 
@@ -239,7 +242,7 @@ class RelayServer:
             raise _refused(404, "path-not-allowed", "this is no path of the API")
         if request.method != "POST":
             raise _refused(405, "path-not-allowed", f"{request.method} is not allowed; POST is")
-        return service_id, wanted + mark + query
+        return service_id, target.paths.get(wanted, wanted) + mark + query
 
     async def _forward(self, request: web.BaseRequest, answer: Answer, target: Target, path: str) -> None:
         try:
@@ -254,8 +257,10 @@ class RelayServer:
             if length is not None and length <= _WHOLE_REQUEST:
                 response = await self._ask(target, path, lines, await _whole(request))
             else:
-                with noticing_resets(request.transport):
-                    response = await self._ask(target, path, lines, _pieces(request))
+                pieces = _pieces(request)
+                with noticing_leavers(request.transport):
+                    body = pieces if length is None else Measured(pieces, length)
+                    response = await self._ask(target, path, lines, body)
         except HttpError as error:
             raise _refusal_for(error) from error
         except ValueError as error:
@@ -271,7 +276,7 @@ class RelayServer:
             # Without effect after a whole answer; else the engine need not work on.
             response.abort()
 
-    async def _ask(self, target: Target, path: str, lines: HeaderLines, body: bytes | AsyncIterator[bytes]) -> Response:
+    async def _ask(self, target: Target, path: str, lines: HeaderLines, body: bytes | AsyncIterable[bytes]) -> Response:
         return await self._client.request(target.origin, "POST", path, lines, body, self._timeouts)
 
 
@@ -319,6 +324,8 @@ async def _pass_on(response: Response, answer: Answer) -> None:
 
 @lru_cache(maxsize=1024)
 def _line_start(name: bytes) -> bytes | None:
+    if name.lower() == _HOPS:
+        return line_start(name)  # what listens here may be another cluster's gateway
     return http_head.line_start(name, _NOT_SENT_ON, _OURS)
 
 

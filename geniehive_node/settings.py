@@ -1,13 +1,13 @@
 """The settings of a node. configs/node.full.yaml says what each is for."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from msgspec import field
 
 from geniehive.kit.config import Settings
 from geniehive.kit.daemon import DaemonSettings
 
-Runtime = Literal["auto", "ollama", "llamacpp", "vllm", "sglang", "lmstudio", "openai"]
+Runtime = Literal["auto", "ollama", "llamacpp", "vllm", "sglang", "lmstudio", "tei", "openai"]
 Operation = Literal[
     "chat",
     "completions",
@@ -33,6 +33,25 @@ class KeySettings(Settings, frozen=True, kw_only=True):
     env: str | None = None
 
 
+class PromptSettings(Settings, frozen=True, kw_only=True):
+    """One of them: what to do with the client's system prompt."""
+
+    prepend: str | None = None
+    append: str | None = None
+    replace: str | None = None
+
+
+class PolicySettings(Settings, frozen=True, kw_only=True):
+    """How requests to an engine's models are changed. models, operations: only these; patterns with * and ?."""
+
+    models: list[str] | None = None
+    operations: list[Operation] | None = None
+    defaults: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    system_prompt: PromptSettings | None = None
+    user_template: str | None = None
+
+
 class EngineSettings(Settings, frozen=True, kw_only=True):
     url: str
     name: str | None = None
@@ -43,6 +62,8 @@ class EngineSettings(Settings, frozen=True, kw_only=True):
     models: list[str] | None = None
     demo: bool = False
     way: Way | None = None
+    concurrency_limit: int | None = None
+    request_policies: list[PolicySettings] = field(default_factory=list)
 
 
 class ProviderSettings(Settings, frozen=True, kw_only=True):
@@ -52,6 +73,8 @@ class ProviderSettings(Settings, frozen=True, kw_only=True):
     key_env: str | None = None
     operations: list[Operation] | None = None
     models: list[str] | None = None
+    concurrency_limit: int | None = None
+    request_policies: list[PolicySettings] = field(default_factory=list)
 
 
 class RelaySettings(Settings, frozen=True, kw_only=True):

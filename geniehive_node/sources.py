@@ -1,5 +1,6 @@
 """From settings to the places where engines are looked for, with their keys."""
 
+import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,13 +9,14 @@ from typing import NamedTuple
 from geniehive.kit import address, state
 from geniehive.kit.errors import UserError
 from geniehive.kit.http1 import Origin, split_url
-from geniehive.rules import names
+from geniehive.rules import names, request_policy
+from geniehive.rules.model import PromptAction, RequestPolicy, SystemPrompt
 from geniehive.rules.operations import BY_WORD
-from geniehive_node.core.looks import Choice, Source
+from geniehive_node.core.looks import Choice, ModelPolicy, Source
 from geniehive_node.core.ways import STANDARD_BASE
 from geniehive_node.engines.ask import Target
 from geniehive_node.engines.providers import KNOWN
-from geniehive_node.settings import EngineSettings, ProviderSettings
+from geniehive_node.settings import EngineSettings, PolicySettings, ProviderSettings
 
 
 class Place(NamedTuple):
@@ -73,6 +75,8 @@ def _engine(entry: EngineSettings, where: str, way: Choice) -> Place:
         models=tuple(entry.models or ()),
         demo=entry.demo,
         way=way if entry.way is None else Choice(entry.way),
+        policies=_policies(entry.request_policies, where),
+        concurrency_limit=_limit(entry.concurrency_limit, where),
     )
     key = read_key(entry.key_file, entry.key_env, where) if source.has_key else None
     return Place(source, Target(origin, base_path, key))
@@ -110,6 +114,8 @@ def _provider(entry: ProviderSettings, where: str) -> Place:
         operations=tuple(BY_WORD[word] for word in entry.operations or ()),
         models=tuple(entry.models or ()),
         hosted=True,
+        policies=_policies(entry.request_policies, where),
+        concurrency_limit=_limit(entry.concurrency_limit, where),
     )
     return Place(source, Target(origin, base_path, key))
 
@@ -130,6 +136,35 @@ def read_key(file: str | None, env: str | None, where: str) -> str:
     if not all("!" <= letter <= "~" for letter in key):
         raise UserError(f"{where}: {source} holds letters that no key has")
     return key
+
+
+def _limit(given: int | None, where: str) -> int | None:
+    if given is not None and given < 1:
+        raise UserError(f"{where}.concurrency_limit: {given} must be at least 1; leave it out for no limit")
+    return given
+
+
+def _policies(entries: Sequence[PolicySettings], where: str) -> tuple[ModelPolicy, ...]:
+    made = []
+    for index, entry in enumerate(entries):
+        given = entry.system_prompt
+        prompts = [] if given is None else [(a, getattr(given, a.name.lower())) for a in PromptAction]
+        prompts = [(action, text) for action, text in prompts if text is not None]
+        if given is not None and len(prompts) != 1:
+            raise UserError(f"{where}.request_policies[{index}].system_prompt: give one of prepend, append and replace")
+        policy = RequestPolicy(
+            operations=tuple(BY_WORD[word] for word in entry.operations or ()),
+            defaults_json=json.dumps(entry.defaults) if entry.defaults else "",
+            overrides_json=json.dumps(entry.overrides) if entry.overrides else "",
+            system_prompt=SystemPrompt(action=prompts[0][0], text=prompts[0][1]) if prompts else None,
+            user_template=entry.user_template,
+        )
+        try:
+            request_policy.check(policy)
+        except ValueError as error:
+            raise UserError(f"{where}.request_policies[{index}]: {error}") from error
+        made.append(ModelPolicy(models=tuple(entry.models or ("*",)), policy=policy))
+    return tuple(made)
 
 
 def _address(url: str, where: str) -> tuple[Origin, str]:

@@ -1,11 +1,23 @@
 """One request, from its first try to its end.
 
-    waiting --Start--> trying --Answered--> forwarding --Ended--> done
-                       trying --a failure--> trying another endpoint, or done
+    new --Start--> trying --Answered--> forwarding --Ended--> done
+                   trying --a failure--> trying another endpoint, or done
+    new, trying --every endpoint is at its limit--> queued --a turn--> trying
+                                                    queued --none in time--> done
+    new, trying --the model is being loaded, and nobody else has it--> pausing --> trying
 
-A failure is answered by another endpoint as long as no byte went to the client, the budget allows it, and an endpoint
-is left that this request has not tried. A lane that takes no connection gives way to the same endpoint's next lane
-first, which is no retry: nobody has worked yet.
+A failure is answered by another endpoint as long as no byte went to the client, the body can be sent again, the budget
+allows it, and an endpoint is left that this request has not tried. A lane that takes no connection gives way to the
+same endpoint's next lane first, which is no retry: nobody has worked yet.
+
+What an answer's status means:
+
+    502, 503, 504  a failure: the engine, or something before it, is not well
+    503, loading   no failure, but another endpoint first, whatever the budget; then the same again, for as long as an
+                   answer may take to begin
+    429, 529       no failure, but another endpoint first; if there is none the answer passes with its Retry-After
+    other 4xx      the client's own fault: passes
+    500 and above  passes: engines answer bad requests so too, and can't be told apart. Counts against nobody's health
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,15 +26,28 @@ from typing import Any
 import msgspec
 
 from gateway.core import errors
-from gateway.core.balance import Balance, Choice
+from gateway.core.admission import Ticket
+from gateway.core.balance import Balance, Full, RouteLoad
 from gateway.core.budget import RetryBudget
 from gateway.core.errors import ApiError, Tried
-from gateway.core.plan import Lane, Plan
+from gateway.core.outcome import Ending, Failed
+from gateway.core.plan import Choice, Lane, Plan
+from geniehive.rules.operations import Operation
 
-RETRIED_STATUSES = frozenset({502, 503, 504})
+FAILURES = frozenset({502, 503, 504})
+BUSY = frozenset({429, 529})
+# Answers with these are read whole before it is decided what becomes of them.
+RETRIED_STATUSES = FAILURES | BUSY
+
+# Seconds until an engine that loads the model is asked again: the first time, and the longest.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 2.0
 
 # Words of a relay that mean: the engine can't be reached by this lane now. They eject it.
 _UNREACHABLE = frozenset({"unauthorized", "unknown-service", "connect-failed", "stopping"})
+
+# From what people are told of a failure to what is counted of it.
+_COUNTED = {"unreachable": "connect", "broke": "upstream", "late": "timeout", "busy": "refused", "loading": "loading"}
 
 
 # Events.
@@ -51,10 +76,16 @@ class TimedOut(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answered(msgspec.Struct, frozen=True, gc=False):
-    """The head of an answer is there. reason: what it says, for statuses that may be retried."""
+    """The head of an answer is there.
+
+    Of those with RETRIED_STATUSES: reason: what it says. loading: that the model is being loaded. retry_after: its
+    header, in seconds.
+    """
 
     status: int
     reason: str = ""
+    loading: bool = False
+    retry_after: int | None = None
 
 
 class RelayRefused(msgspec.Struct, frozen=True, gc=False):
@@ -72,11 +103,17 @@ class Broke(msgspec.Struct, frozen=True, gc=False):
     late: bool = False
 
 
+class Woken(msgspec.Struct, frozen=True, gc=False):
+    """The ticket got a turn, or the time of the wait is over."""
+
+
 class Ended(msgspec.Struct, frozen=True, gc=False):
-    """The request is over: answered, or the client left."""
+    """The request is over. whole: the answer was passed on to its end; else it failed, or the client left."""
+
+    whole: bool = False
 
 
-Event = Start | ConnectFailed | Lost | TimedOut | Answered | RelayRefused | Broke | Ended
+Event = Start | ConnectFailed | Lost | TimedOut | Answered | RelayRefused | Broke | Woken | Ended
 
 
 # Effects.
@@ -87,6 +124,13 @@ class Try(msgspec.Struct, frozen=True, gc=False):
 
     choice: Choice
     number: int
+
+
+class Wait(msgspec.Struct, frozen=True, gc=False):
+    """Wait so long, but not longer than until the ticket gets a turn."""
+
+    seconds: float
+    ticket: Ticket | None = None
 
 
 class Forward(msgspec.Struct, frozen=True, gc=False):
@@ -113,29 +157,69 @@ class Nothing(msgspec.Struct, frozen=True, gc=False):
     """There is nothing to do."""
 
 
-Effect = Try | Forward | Fail | FailInStream | Abort | Nothing
+Effect = Try | Wait | Forward | Fail | FailInStream | Abort | Nothing
 
-START, ENDED, FORWARD = Start(), Ended(), Forward()
+START, WOKEN, ENDED, SERVED, FORWARD = Start(), Woken(), Ended(), Ended(True), Forward()
 _ABORT, _NOTHING = Abort(), Nothing()
 
 
 class Attempt:
-    """model: the name as the client wrote it."""
+    """model: the name as the client wrote it. patience: seconds that a model may take to load; None: no limit.
 
-    __slots__ = ("_balance", "_budget", "_lanes", "_model", "_plan", "_state", "_tried", "choice", "failures", "number")
+    What the request's record needs is here at its end: `choice` is what was asked last, `number` how often an endpoint
+    was asked, `failed` every time that this did not serve, the last included.
+    """
 
-    def __init__(self, model: str, plan: Plan, balance: Balance, budget: RetryBudget) -> None:
+    __slots__ = (
+        "_asked", "_balance", "_budget", "_full", "_lanes", "_load", "_loading", "_model", "_operation", "_patience",
+        "_pause", "_since", "_state", "_ticket", "_tried", "_turn", "_wait_began", "choice", "ending",
+        "failed", "failures", "number", "plan", "replayable", "retry_after", "status", "waited",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        model: str,
+        operation: Operation,
+        plan: Plan,
+        balance: Balance,
+        budget: RetryBudget,
+        patience: float | None = None,
+    ) -> None:
         # What is being asked, or was asked last.
         self.choice: Choice | None = None
         self.number = 0
-        self.failures: list[Tried] = []
+        self.failures: tuple[Tried, ...] = ()
+        self.failed: tuple[Failed, ...] = ()
+        # Until something else is known: whoever waits for nothing has left.
+        self.ending = Ending.CANCELLED
+        # Of the engine's answer that was passed on; 0: none was.
+        self.status = 0
+        # Seconds for a turn.
+        self.waited = 0.0
+        # The client's body can be sent once more. To be set by whoever sends it.
+        self.replayable = True
+        # As the last engine that was busy said.
+        self.retry_after: int | None = None
+        # Who can serve, as far as is known: may be set anew whenever there is an event to tell.
+        self.plan = plan
         self._model = model
-        self._plan = plan
+        self._operation = operation
         self._balance = balance
         self._budget = budget
-        self._state: _State = WAITING
+        self._patience = patience
+        self._state: _State = NEW
         self._tried: set[str] = set()
         self._lanes: tuple[Lane, ...] = ()
+        # The turn that is held, to be given back; and when it was taken.
+        self._turn: Choice | None = None
+        self._asked = 0.0
+        self._since = 0.0
+        self._load: RouteLoad | None = None
+        self._full: Full | None = None
+        self._ticket: Ticket | None = None
+        self._wait_began = 0.0
+        self._loading: tuple[str, ...] = ()
+        self._pause = FIRST_PAUSE
 
     def handle(self, event: Event, now: float) -> Effect:
         """What to do next. KeyError for an event that can't be in this state, which is a bug of the caller."""
@@ -146,13 +230,32 @@ class Attempt:
         return next(name for name, state in STATES.items() if state is self._state)
 
     def _started(self, event: Start, now: float) -> Effect:
+        self._since = now
         self._budget.request(now)
-        return self._next(now) or self._fail(now)
+        self._load = load = self._balance.route(self._model, self._operation)
+        load.in_flight += 1
+        return self._next(now) or self._hope(now) or self._fail(now)
 
     def _ended(self, event: Ended, now: float) -> Effect:
-        self._leave()
+        if event.whole and self._state is FORWARDING:
+            if self.status < 400:
+                self.ending = Ending.OK
+            else:
+                self.ending = Ending.REFUSED if self.status < 500 else Ending.FAILED
+                if self.status not in RETRIED_STATUSES:
+                    self._count("refused")
+            self._leave(now, now - self._asked)
+        else:
+            self._leave(now)
         self._state = DONE
+        load, self._load = self._load, None
+        if load is not None:
+            load.in_flight -= 1
         return _NOTHING
+
+    def _left_waiting(self, event: Ended, now: float) -> Effect:
+        self._stop_waiting(now)
+        return self._ended(event, now)
 
     def _connect_failed(self, event: ConnectFailed, now: float) -> Effect:
         return self._unreachable(event.reason, now)
@@ -164,15 +267,35 @@ class Attempt:
         return self._failed("late", event.reason, now)
 
     def _answered(self, event: Answered, now: float) -> Effect:
-        choice = self._chosen()
-        self._balance.ejections.succeeded(choice.lane)
-        if event.status in RETRIED_STATUSES:
-            said = f"answered {event.status}" + (f": {event.reason}" if event.reason else "")
-            self._note("late" if event.status == 504 else "broke", said)
-            if retry := self._retry(now):
-                return retry
+        if self._balance.ejections.out:
+            self._balance.ejections.succeeded(self._chosen().lane)
+        self.status = event.status
+        if event.status >= 400 and (effect := self._erred(event, now)) is not None:
+            return effect
         self._state = FORWARDING
         return FORWARD
+
+    def _erred(self, event: Answered, now: float) -> Effect | None:
+        """What to do instead of passing it on."""
+        status = event.status
+        if status not in RETRIED_STATUSES:
+            return None
+        said = f"answered {status}" + (f": {event.reason}" if event.reason else "")
+        if event.loading:
+            overdue = self._patience is not None and now >= self._since + self._patience
+            self._note("late" if overdue else "loading", said)
+            self._leave(now)
+            if not self.replayable:
+                return None
+            self._loading += (self._chosen().candidate.endpoint,)
+            # An engine that loads has done no work yet, so that asking another burdens nobody: this is free.
+            return self._next(now) or self._hope(now) or self._fail(now)
+        self._note("busy" if status in BUSY else "late" if status == 504 else "broke", said)
+        if status in BUSY:
+            self.retry_after = event.retry_after
+        # It has been read whole: whoever waits for the turn can have it.
+        self._leave(now)
+        return self._retry(now) or (self._hope(now) or self._fail(now) if self._loading else None)
 
     def _refused(self, event: RelayRefused, now: float) -> Effect:
         if event.word in _UNREACHABLE:
@@ -184,55 +307,156 @@ class Attempt:
         choice = self._chosen()
         self._balance.ejections.failed(choice.lane, now)
         self._lanes = (*self._lanes, choice.lane)
-        other = self._balance.open_lane(choice.candidate, self._lanes, now)
-        if other is not None:
-            return self._try(Choice(choice.candidate, other, choice.label), now)
-        return self._failed("unreachable", reason, now)
+        other = self._balance.open_lane(choice.candidate, self._lanes, now) if self.replayable else None
+        if other is None:
+            return self._failed("unreachable", reason, now)
+        # The turn is kept: whoever waits for one gets it when this endpoint has been asked.
+        self.choice = self._turn = Choice(choice.candidate, other, choice.label)
+        self._balance.moved(choice, self.choice, now)
+        self.number += 1
+        return Try(self.choice, self.number)
 
     def _failed(self, kind: str, reason: str, now: float) -> Effect:
+        self.status = 0
         self._note(kind, reason)
-        return self._retry(now) or self._fail(now)
+        self._leave(now)
+        return self._retry(now) or self._hope(now) or self._fail(now)
 
     def _broke(self, event: Broke, now: float) -> Effect:
-        name = self._chosen().candidate.name
-        self._leave()
+        self._count("cut")
+        self._leave(now)
         self._state = DONE
-        return FailInStream(errors.cut(name, event.reason, event.late)) if event.events else _ABORT
+        self.ending = Ending.FAILED
+        if not event.events:
+            return _ABORT
+        return FailInStream(errors.cut(self._chosen().candidate.name, event.reason, event.late))
 
-    def _retry(self, now: float) -> Try | None:
+    def _retry(self, now: float) -> Try | Wait | None:
         """Another endpoint, if there is one and the budget has a retry left."""
-        if all(c.endpoint in self._tried for tier in self._plan.tiers for c in tier.candidates):
+        if not self.replayable:
             return None
-        return self._next(now) if self._budget.retry(now) else None
+        left = any(c.endpoint not in self._tried for tier in self.plan.tiers for c in tier.candidates)
+        return self._next(now) if left and self._budget.retry(now) else None
 
-    def _next(self, now: float) -> Try | None:
-        choice = self._balance.choose(self._plan, self._tried, now)
-        if choice is None:
+    def _next(self, now: float) -> Try | Wait | None:
+        chosen = self._balance.choose(self.plan, self._tried, now)
+        if chosen is None:
             return None
-        self._tried.add(choice.candidate.endpoint)
-        self._lanes = ()
-        return self._try(choice, now)
+        if isinstance(chosen, Full):
+            return self._queue(chosen, now)
+        self._balance.started(chosen, now)
+        return self._try(chosen, now)
 
     def _try(self, choice: Choice, now: float) -> Try:
-        self._leave()
-        self.choice = choice
+        """With a turn that has been taken."""
+        self._tried.add(choice.candidate.endpoint)
+        self._lanes = ()
+        self._full = None
+        self.choice = self._turn = choice
+        self._asked = now
         self.number += 1
         self._state = TRYING
-        self._balance.started(choice, now)
         return Try(choice, self.number)
 
-    def _fail(self, now: float) -> Fail:
-        self._leave()
-        self._state = DONE
-        wait = self._balance.opens_in(self._plan, now)
-        return Fail(errors.unserved(self._model, self.failures, self._plan.unusable, wait))
+    def _queue(self, full: Full, now: float) -> Wait | None:
+        self._full = full
+        admission = self._balance.admission
+        ticket = Ticket(self.plan, self._tried, full.pools)
+        if not admission.enqueue(ticket):
+            return None
+        self._ticket = ticket
+        self._start_waiting(QUEUED, now)
+        return Wait(admission.wait, ticket)
 
-    def _leave(self) -> None:
-        if self._state is TRYING or self._state is FORWARDING:
-            self._balance.ended(self._chosen())
+    def _hope(self, now: float) -> Wait | None:
+        """A pause, if somebody loads the model and there is time left."""
+        if not self.replayable or not self._is_loading():
+            return None
+        seconds = self._pause
+        if self._patience is not None:
+            seconds = min(seconds, self._since + self._patience - now)
+            if seconds <= 0:
+                return None
+        self._pause = min(LONGEST_PAUSE, self._pause * 2)
+        self._start_waiting(PAUSING, now)
+        return Wait(seconds)
+
+    def _start_waiting(self, state: "_State", now: float) -> None:
+        self._state = state
+        self._wait_began = now
+        if self._load is not None:
+            self._load.in_flight -= 1
+            self._load.waiting += 1
+
+    def _stop_waiting(self, now: float) -> Choice | None:
+        """The turn that came, if one did."""
+        if self._load is not None:
+            self._load.in_flight += 1
+            self._load.waiting -= 1
+        ticket, self._ticket = self._ticket, None
+        if ticket is None:
+            return None
+        self.waited += now - self._wait_began
+        if ticket.choice is None:
+            self._balance.admission.withdraw(ticket)
+        self._turn = ticket.choice
+        return ticket.choice
+
+    def _turn_came(self, event: Woken, now: float) -> Effect:
+        choice = self._stop_waiting(now)
+        if choice is not None:
+            return self._try(choice, now)
+        chosen = self._balance.choose(self.plan, self._tried, now)
+        if isinstance(chosen, Choice):
+            self._balance.started(chosen, now)
+            return self._try(chosen, now)
+        return self._fail(now)
+
+    def _pause_over(self, event: Woken, now: float) -> Effect:
+        self._stop_waiting(now)
+        # All who load are asked once more, and each is told of once.
+        self._tried.difference_update(self._loading)
+        self._loading = ()
+        self.failures = tuple(tried for tried in self.failures if tried.kind != "loading")
+        return self._next(now) or self._hope(now) or self._fail(now)
+
+    def _is_loading(self) -> bool:
+        return bool(self._loading) or any(unusable.loading for unusable in self.plan.unusable)
+
+    def _fail(self, now: float) -> Fail:
+        self._state = DONE
+        self.ending = Ending.FAILED if self.failed and self._full is None else Ending.UNSERVED
+        if self._full is not None:
+            return Fail(self._saturated(self._full))
+        if self._is_loading():
+            return Fail(errors.loading(self._model, self.failures, self.plan.unusable, LONGEST_PAUSE))
+        if any(tried.kind == "busy" for tried in self.failures):
+            return Fail(errors.busy(self._model, self.failures, self.retry_after))
+        wait = self._balance.opens_in(self.plan, now)
+        return Fail(errors.unserved(self._model, self.failures, self.plan.unusable, wait))
+
+    def _saturated(self, full: Full) -> ApiError:
+        admission = self._balance.admission
+        reason = "; ".join(f"{p.name} has {admission.running(p)} of {p.limit}" for p in dict.fromkeys(full.pools))
+        if self.waited:
+            reason += f", and none ended within {self.waited:.3g} s (limits.wait)"
+        elif admission.wait > 0:
+            reason += f", and {admission.waiting} requests wait already (limits.waiting)"
+        if self.failures:
+            reason += f". Asked before: {tried_names(self.failures)}"
+        return errors.saturated(self._model, reason, admission.free_in(full.pools))
+
+    def _leave(self, now: float, seconds: float | None = None) -> None:
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            self._balance.ended(turn, now, seconds)
 
     def _note(self, kind: str, reason: str) -> None:
-        self.failures.append(Tried(self._chosen().candidate.name, kind, reason))
+        self.failures = (*self.failures, Tried(self._chosen().candidate.name, kind, reason))
+        self._count(_COUNTED[kind])
+
+    def _count(self, kind: str) -> None:
+        self.failed = (*self.failed, Failed(self._chosen().candidate.endpoint, kind))
 
     def _chosen(self) -> Choice:
         assert self.choice is not None
@@ -242,7 +466,9 @@ class Attempt:
 _State = Mapping[type[Any], Callable[[Attempt, Any, float], Effect]]
 
 # What each state takes, and what it does then.
-WAITING: _State = {Start: Attempt._started, Ended: Attempt._ended}
+NEW: _State = {Start: Attempt._started, Ended: Attempt._ended}
+QUEUED: _State = {Woken: Attempt._turn_came, Ended: Attempt._left_waiting}
+PAUSING: _State = {Woken: Attempt._pause_over, Ended: Attempt._left_waiting}
 TRYING: _State = {
     Answered: Attempt._answered,
     ConnectFailed: Attempt._connect_failed,
@@ -259,7 +485,9 @@ FORWARDING: _State = {
     Ended: Attempt._ended,
 }
 DONE: _State = {Ended: Attempt._ended}
-STATES = {"waiting": WAITING, "trying": TRYING, "forwarding": FORWARDING, "done": DONE}
+STATES = {
+    "new": NEW, "queued": QUEUED, "pausing": PAUSING, "trying": TRYING, "forwarding": FORWARDING, "done": DONE,
+}  # fmt: skip
 
 
 def tried_names(failures: Sequence[Tried]) -> str:

@@ -1,4 +1,5 @@
-"""The model's name in a JSON request body: read, and replaced where an engine calls the model otherwise.
+"""The model's name in a JSON request body: read, and replaced where an engine calls the model otherwise; and the one
+field that the gateway itself may add, with which it asks for usage at the end of a stream.
 
 Nothing else of a body is ever rebuilt: integers stay integers, unknown fields, key order and white space stay as they
 are. The usual body is scanned once by msgspec and searched once for the key; an exact walk over its top level (slower:
@@ -8,10 +9,14 @@ it decodes everything) is taken only when that leaves a doubt.
 import json
 import re
 from json.decoder import scanstring  # type: ignore[attr-defined]  # public in all but its stub
+from typing import ClassVar
 
 import msgspec
 
 _KEY = b'"model"'
+_OPTIONS = b'"stream_options"'
+_WANTED = b'{"include_usage":true}'
+_REFUSED = re.compile(rb'("include_usage"[ \t\r\n]*:[ \t\r\n]*)(?:false|null)')
 _BLANKS = b" \t\r\n"
 _BLANK = re.compile(r"[ \t\r\n]*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -27,31 +32,70 @@ class BodyProblem(Exception):
 
 
 class Named(msgspec.Struct, frozen=True, gc=False):
-    """A body, the model it names, and where: `body[start:end]` is the JSON string, quotes included."""
+    """A body, the model it names, and where: `body[start:end]` is the JSON string, quotes included.
+
+    stream: whether it asks for a stream. options: the JSON of its "stream_options", b"" if it has none.
+    """
 
     body: bytes
     model: str
     start: int
     end: int
+    stream: bool = False
+    options: bytes = b""
 
-    def renamed(self, model: str) -> bytes:
-        """The body with another model in it; itself if it is the same."""
+    # It is in memory.
+    replayable: ClassVar[bool] = True
+
+    def renamed(self, model: str, also_named: bool = False) -> bytes:
+        """The body with another model in it; itself if it is the same. also_named: of forms only."""
         if model == self.model:
             return self.body
         return b"".join((self.body[: self.start], msgspec.json.encode(model), self.body[self.end :]))
 
+    def asking(self) -> "Named | None":
+        """It, with a request for usage at the end of the stream; None if it has one, or leaves no safe place for it."""
+        options = self.options
+        if not options:
+            start = self.body.index(b"{") + 1
+            return self._with(start, start, _OPTIONS + b":" + _WANTED + b",")
+        wanting = _wanting(options)
+        key = self.body.find(_OPTIONS)
+        after = key + len(_OPTIONS)
+        start = self.body.find(options, after)
+        if (
+            wanting is None
+            or key < 0
+            or self.body.find(_OPTIONS, after) >= 0
+            or self.body[after:start].strip(_BLANKS) != b":"
+        ):
+            return None
+        return self._with(start, start + len(options), wanting)
+
+    def _with(self, start: int, end: int, value: bytes) -> "Named":
+        body = b"".join((self.body[:start], value, self.body[end:]))
+        shift = len(value) - (end - start) if self.start >= end else 0
+        return Named(body, self.model, self.start + shift, self.end + shift, self.stream)
+
 
 class _Head(msgspec.Struct, gc=False):
     model: str
+    stream: bool | None = None
+    stream_options: msgspec.Raw = msgspec.Raw(b"")
+
+
+class _Options(msgspec.Struct, gc=False):
+    include_usage: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
+_decode_options = msgspec.json.Decoder(_Options).decode
 
 
 def read(body: bytes) -> Named:
     """BodyProblem if the body is no JSON object with exactly one "model", a string that is not empty."""
     try:
-        model = _decode_head(body).model
+        head = _decode_head(body)
     except msgspec.ValidationError:
         return _walk(body)  # says what is wrong
     except msgspec.DecodeError as error:
@@ -63,6 +107,7 @@ def read(body: bytes) -> Named:
         raise BodyProblem("The request body is not UTF-8") from error
     except RecursionError as error:
         raise BodyProblem("The request body is nested too deeply") from error
+    model = head.model
     if not model:
         raise BodyProblem('"model" is empty: name a model; GET /v1/models lists them', "model")
     value = msgspec.json.encode(model)
@@ -71,20 +116,21 @@ def read(body: bytes) -> Named:
     start = body.find(value, after)
     if key < 0 or start < 0 or body[after:start].strip(_BLANKS) != b":" or body.find(_KEY, after) >= 0:
         return _walk(body)
-    return Named(body, model, start, start + len(value))
+    return Named(body, model, start, start + len(value), bool(head.stream), bytes(head.stream_options))
 
 
 def _walk(body: bytes) -> Named:
     """As `read`, by decoding each value of the top level."""
     try:
         text = body.decode("utf-8", "surrogatepass")
-        found = _top_level_models(text)
+        members = _top_level(text)
     except UnicodeDecodeError as error:
         raise BodyProblem("The request body is not UTF-8") from error
     except RecursionError as error:
         raise BodyProblem("The request body is nested too deeply") from error
     except ValueError as error:
         raise BodyProblem(_invalid(body, error)) from error
+    found = members["model"]
     if not found:
         raise BodyProblem('"model" is missing: name a model; GET /v1/models lists them', "model")
     if len(found) > 1:
@@ -94,14 +140,40 @@ def _walk(body: bytes) -> Named:
         raise BodyProblem('"model" must be a string', "model")
     if not model:
         raise BodyProblem('"model" is empty: name a model; GET /v1/models lists them', "model")
+    try:
+        model.encode()
+    except UnicodeEncodeError:
+        raise BodyProblem('"model" has half a surrogate pair in it, which is no character', "model") from None
     first = len(text[:start].encode("utf-8", "surrogatepass"))
-    return Named(body, model, first, first + len(text[start:end].encode("utf-8", "surrogatepass")))
+    stream = any(value is True for value, _, _ in members["stream"][-1:])
+    options = b"".join(text[i:j].encode("utf-8", "surrogatepass") for _, i, j in members["stream_options"][-1:])
+    return Named(body, model, first, first + len(text[start:end].encode("utf-8", "surrogatepass")), stream, options)
 
 
-def _top_level_models(text: str) -> list[tuple[object, int, int]]:
-    """Each value of a key "model" of the object that `text` is, with where it stands. ValueError if it is no object."""
+def _wanting(options: bytes) -> bytes | None:
+    """The options with a request for usage in them; None if they have one, or can't be changed safely."""
+    try:
+        given = _decode_options(options) if options != b"null" else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None  # for the engine to refuse
+    if given is None:
+        return _WANTED
+    if given.include_usage is msgspec.UNSET:
+        rest = options[1:].lstrip(_BLANKS)
+        return _WANTED[:-1] + (rest if rest == b"}" else b"," + rest)
+    if given.include_usage:
+        return None
+    wanting = _REFUSED.sub(rb"\1true", options, count=1)
+    return wanting if _decode_options(wanting).include_usage is True else None
+
+
+def _top_level(text: str) -> dict[str, list[tuple[object, int, int]]]:
+    """Of the keys that matter here each value in the object that `text` is, with where it stands.
+
+    ValueError if it is no object.
+    """
     value_at = json.JSONDecoder().raw_decode
-    found: list[tuple[object, int, int]] = []
+    found: dict[str, list[tuple[object, int, int]]] = {"model": [], "stream": [], "stream_options": []}
     at = _blank(text, 0)
     if text[at : at + 1] != "{":
         json.loads(text)  # a ValueError that says where, unless it is valid
@@ -119,8 +191,8 @@ def _top_level_models(text: str) -> list[tuple[object, int, int]]:
                 raise json.JSONDecodeError("Expecting ':'", text, at)
             start = _blank(text, at + 1)
             value, at = value_at(text, start)
-            if key == "model":
-                found.append((value, start, at))
+            if key in found:
+                found[key].append((value, start, at))
             at = _blank(text, at)
             if text[at : at + 1] == "}":
                 at += 1

@@ -10,13 +10,15 @@ class RetryBudget:
 
     def __init__(self) -> None:
         self._second = 0
+        self._slot = 0
         self._requests = [0] * WINDOW
         self._retries = [0] * WINDOW
 
     def request(self, now: float) -> None:
         """A request began."""
-        self._turn_to(int(now))
-        self._requests[self._second % WINDOW] += 1
+        if now >= self._second + 1:
+            self._turn_to(int(now))
+        self._requests[self._slot] += 1
 
     def retry(self, now: float) -> bool:
         """Whether one more retry may be made; if so it is counted."""
@@ -24,7 +26,7 @@ class RetryBudget:
         allowed = SHARE * sum(self._requests) + FLOOR_PER_SECOND * WINDOW
         if sum(self._retries) + 1 > allowed:
             return False
-        self._retries[self._second % WINDOW] += 1
+        self._retries[self._slot] += 1
         return True
 
     def _turn_to(self, second: int) -> None:
@@ -34,3 +36,4 @@ class RetryBudget:
             self._requests[passed % WINDOW] = 0
             self._retries[passed % WINDOW] = 0
         self._second = second
+        self._slot = second % WINDOW

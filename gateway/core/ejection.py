@@ -14,7 +14,7 @@ LONGEST = 30.0
 _FORGET_AFTER = 600.0
 
 
-class _Out(msgspec.Struct):
+class Out(msgspec.Struct):
     since: float
     until: float
     span: float
@@ -25,57 +25,58 @@ class Ejections:
     """Times are seconds of one clock that only grows."""
 
     def __init__(self) -> None:
-        self._out: dict[Lane, _Out] = {}
+        # Those that failed last. Hardly ever any, and then nothing else here need be asked.
+        self.out: dict[Lane, Out] = {}
 
     def is_open(self, lane: Lane, now: float) -> bool:
         """Whether a request may be sent there: not ejected, or half open and nobody is trying it."""
-        if not self._out:
+        if not self.out:
             return True
-        out = self._out.get(lane)
+        out = self.out.get(lane)
         return out is None or (now >= out.until and not out.probing)
 
     def since(self, lane: Lane) -> float:
         """When it failed last; 0 if it is not ejected."""
-        out = self._out.get(lane)
+        out = self.out.get(lane)
         return out.since if out else 0.0
 
     def opens_in(self, lane: Lane, now: float) -> float:
         """Seconds until it is half open; 0 if it is not ejected."""
-        out = self._out.get(lane)
+        out = self.out.get(lane)
         return max(0.0, out.until - now) if out else 0.0
 
     def chosen(self, lane: Lane, now: float) -> None:
         """A request goes there now."""
-        if self._out and (out := self._out.get(lane)) and now >= out.until:
+        if (out := self.out.get(lane)) and now >= out.until:
             out.probing = True
 
     def failed(self, lane: Lane, now: float) -> None:
         """A connection to it failed."""
-        out = self._out.get(lane)
+        out = self.out.get(lane)
         if out is None:
             self._forget(now)
-            self._out[lane] = _Out(now, now + FIRST, FIRST)
+            self.out[lane] = Out(now, now + FIRST, FIRST)
         elif now >= out.until:
             span = min(LONGEST, out.span * 2)
-            self._out[lane] = _Out(now, now + span, span)
+            self.out[lane] = Out(now, now + span, span)
         else:
             # One of many that failed at once, or one that was tried for want of anything better.
             out.since = now
 
     def succeeded(self, lane: Lane) -> None:
         """It answered."""
-        if self._out:
-            self._out.pop(lane, None)
+        if self.out:
+            self.out.pop(lane, None)
 
     def left(self, lane: Lane) -> None:
         """A request that went there ended without telling whether the lane works: another may try."""
-        if self._out and (out := self._out.get(lane)):
+        if out := self.out.get(lane):
             out.probing = False
 
     def ejected(self, now: float) -> list[Lane]:
         """Those that are out at this moment."""
-        return [lane for lane, out in self._out.items() if now < out.until or out.probing]
+        return [lane for lane, out in self.out.items() if now < out.until or out.probing]
 
     def _forget(self, now: float) -> None:
-        for lane in [lane for lane, out in self._out.items() if now - out.until > _FORGET_AFTER]:
-            del self._out[lane]
+        for lane in [lane for lane, out in self.out.items() if now - out.until > _FORGET_AFTER]:
+            del self.out[lane]

@@ -1,7 +1,13 @@
-"""Errors in OpenAI's JSON shape: what is wrong, where, and what to do next, for people and for SDKs.
+"""Errors in the client's dialect: what is wrong, where, and what to do next, for people and for SDKs.
 
-The openai SDK makes its exception from the status: 400 BadRequestError, 401 AuthenticationError, 403
-PermissionDeniedError, 404 NotFoundError, 5xx InternalServerError (which it retries, after Retry-After).
+SDKs make their exception from the status: 400 BadRequestError, 401 AuthenticationError, 403 PermissionDeniedError,
+404 NotFoundError, 5xx InternalServerError (which they retry, after Retry-After); anthropic's has more kinds of those,
+such as OverloadedError for 529. In the middle of a stream they raise what is told of by
+
+    openai      a data line with "error"
+    responses   the event "response.failed", by which Codex goes; and "error" with "error" in it, which the openai SDK
+                raises
+    anthropic   the event "error"
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,14 +15,30 @@ from math import ceil
 
 import msgspec
 
+from gateway.core.api import Dialect
 from gateway.core.keys import NoKey, ScopeMissing, UnknownKey
 from gateway.core.plan import Unusable
 from gateway.core.table import ChooseFrom, NotFound, OtherOperations
-from geniehive.rules.operations import BY_PATH, SERVED, Operation
+from geniehive.rules.operations import BY_PATH, Operation
 
 _LISTED = 20
 # A name is shown as far as a person would read it.
 _NAME_SHOWN = 128
+
+SATURATED = "saturated"
+# Whether a client comes again after "not now" hangs on the status: Codex gives up at 429, and what speaks Anthropic's
+# words waits for 529.
+_SATURATED_STATUSES = {Dialect.OPENAI: 429, Dialect.RESPONSES: 503, Dialect.ANTHROPIC: 529}
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
 
 
 class ApiError(msgspec.Struct, frozen=True):
@@ -31,19 +53,57 @@ class ApiError(msgspec.Struct, frozen=True):
     allow: str = ""
     close: bool = False
 
-    def body(self) -> bytes:
+    def status_in(self, dialect: Dialect) -> int:
+        return _SATURATED_STATUSES[dialect] if self.code == SATURATED else self.status
+
+    def body(self, dialect: Dialect = Dialect.OPENAI, request_id: str = "") -> bytes:
+        if dialect is Dialect.ANTHROPIC:
+            kind = anthropic_type(self.status_in(dialect))
+            error = {"type": "error", "error": {"type": kind, "message": self.message}}
+            return msgspec.json.encode(error | {"request_id": request_id} if request_id else error)
         return msgspec.json.encode({"error": self._fields()})
 
-    def event(self) -> bytes:
-        """As an event in the middle of a stream."""
-        return b"data: " + self.body() + b"\n\n"
+    def event(self, dialect: Dialect = Dialect.OPENAI, request_id: str = "") -> bytes:
+        """As what ends a stream."""
+        match dialect:
+            case Dialect.OPENAI:
+                return b"data: " + self.body() + b"\n\n"
+            case Dialect.ANTHROPIC:
+                return b"event: error\ndata: " + self.body(dialect, request_id) + b"\n\n"
+            case Dialect.RESPONSES:
+                return self._response_failed(request_id)
 
     def _fields(self) -> dict[str, str | None]:
         return {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
 
+    def _response_failed(self, request_id: str) -> bytes:
+        # How many events went before is not known here; parsers want a number, and none compares it.
+        numbered = {"sequence_number": 0}
+        response = {
+            "id": f"resp_{request_id}",
+            "object": "response",
+            "created_at": 0,
+            "status": "failed",
+            "error": {"code": "server_error", "message": self.message},
+            "model": "",
+            "output": [],
+        }
+        failed = {"type": "response.failed", **numbered, "response": response}
+        fields = self._fields()
+        error = {"type": "error", **numbered, "code": self.code, "message": self.message, "param": self.param}
+        return b"event: response.failed\ndata: %b\n\nevent: error\ndata: %b\n\n" % (
+            msgspec.json.encode(failed),
+            msgspec.json.encode({**error, "error": fields}),
+        )
+
+
+def anthropic_type(status: int) -> str:
+    """Anthropic's word for errors of this status."""
+    return _ANTHROPIC_TYPES.get(status) or ("api_error" if status >= 500 else "invalid_request_error")
+
 
 class Tried(msgspec.Struct, frozen=True):
-    """One endpoint that was asked in vain. kind: "unreachable", "broke", "late"."""
+    """One endpoint that was asked in vain. kind: "unreachable", "broke", "late", "busy", "loading"."""
 
     name: str
     kind: str
@@ -54,9 +114,18 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
     return ApiError(400, message, code, param=param)
 
 
-def too_large(limit: int) -> ApiError:
-    message = f"The request body is larger than {limit} bytes, the gateway's limit (max_body_bytes)"
+def too_large(limit: int, setting: str = "max_body_bytes") -> ApiError:
+    message = f"The request body is larger than {limit} bytes, the gateway's limit ({setting})"
     return ApiError(413, message, "request_too_large", close=True)
+
+
+def no_room() -> ApiError:
+    """An upload that had to be kept on the disk could not be."""
+    message = (
+        "The gateway's disk took no more of the upload, which is kept there until its model is known. Send the field "
+        '"model" before the file, so that nothing is kept, or have room made (upload_dir)'
+    )
+    return ApiError(507, message, "no_room", type="server_error", close=True)
 
 
 def too_slow(seconds: float) -> ApiError:
@@ -79,9 +148,6 @@ def unauthenticated(refusal: NoKey | UnknownKey | ScopeMissing) -> ApiError:
 
 
 def unknown_path(method: str, path: str) -> ApiError:
-    if path in BY_PATH:
-        served = ", ".join(p for p, operation in BY_PATH.items() if operation in SERVED)
-        return ApiError(404, f"{path} is not served by this version of GenieHive; it serves {served}", "unknown_url")
     known = "" if path.startswith("/v1/") else ". The API is below /v1: use a base URL that ends in /v1"
     return ApiError(404, f"There is nothing at {method} {path[:_NAME_SHOWN]}{known}", "unknown_url")
 
@@ -90,6 +156,23 @@ def wrong_method(method: str, path: str, allow: str) -> ApiError:
     return ApiError(
         405, f"{path[:_NAME_SHOWN]} does not take {method}; it takes {allow}", "method_not_allowed", allow=allow
     )
+
+
+def bad_query(longest: int) -> ApiError:
+    message = f"What follows the path after `?` is longer than {longest} bytes, or not percent-encoded"
+    return ApiError(400, message, "bad_query")
+
+
+def bad_hops(name: str) -> ApiError:
+    return ApiError(400, f"The header {name} is set by gateways, to a number; leave it out", "bad_request")
+
+
+def loop(hops: int) -> ApiError:
+    message = (
+        f"The request has passed {hops} gateways, which must be going in a circle: on its way some cluster has an "
+        "engine that is a gateway leading back. Take that out of its node's engines"
+    )
+    return ApiError(508, message, "loop_detected", type="server_error")
 
 
 def unresolved(model: str, operation: Operation | None, found: NotFound | OtherOperations | ChooseFrom) -> ApiError:
@@ -118,6 +201,14 @@ def stopping() -> ApiError:
     return ApiError(503, "The gateway is stopping", "stopping", type="server_error", retry_after=1)
 
 
+def control_away(why: str, retry_after: float | None) -> ApiError:
+    """What only control knows was asked for."""
+    message = f"This is kept by control, which can't be asked now: {why}. Calls to models go on"
+    return msgspec.structs.replace(
+        _server_error(503, message, "control_unavailable"), retry_after=max(1, ceil(retry_after or 1.0))
+    )
+
+
 def internal(request_id: str) -> ApiError:
     message = f"The gateway failed at this request; its log says more under {request_id}"
     return ApiError(500, message, "internal_error", type="server_error")
@@ -129,7 +220,7 @@ def unserved(model: str, tried: Sequence[Tried], unusable: Sequence[Unusable], r
     tried: in order; the last one's kind decides. retry_in: seconds until an ejected endpoint is tried again, None if
     all of them are out for other reasons.
     """
-    reasons = _listed([f"{t.name}: {t.reason}" for t in tried] + [f"{u.name}: {u.reason}" for u in unusable], "; ")
+    reasons = _reasons(tried, unusable)
     because = f" ({reasons})" if reasons else ": nobody offers it"
     kind = tried[-1].kind if tried else "unreachable"
     match kind:
@@ -148,6 +239,27 @@ def unserved(model: str, tried: Sequence[Tried], unusable: Sequence[Unusable], r
     )
 
 
+def saturated(model: str, reason: str, retry_in: float) -> ApiError:
+    """Every endpoint is at its limit. retry_in: seconds until one may have room."""
+    message = f"Every endpoint of {_shown(model)} is at its limit now: {reason}"
+    wait = max(1, ceil(retry_in))
+    return ApiError(429, message, SATURATED, type="rate_limit_error", param="model", retry_after=wait)
+
+
+def busy(model: str, tried: Sequence[Tried], retry_after: int | None) -> ApiError:
+    """Engines said that they have too much to do, and nobody else could be asked. retry_after: as they said."""
+    message = f"Nobody has room for {_shown(model)} now ({_reasons(tried)})"
+    wait = max(1, retry_after or 5)
+    return ApiError(429, message, SATURATED, type="rate_limit_error", param="model", retry_after=wait)
+
+
+def loading(model: str, tried: Sequence[Tried], unusable: Sequence[Unusable], retry_in: float) -> ApiError:
+    """The model was being loaded for all the time that there was."""
+    message = f"The model {_shown(model)} is still being loaded; try again ({_reasons(tried, unusable)})"
+    wait = max(1, ceil(retry_in))
+    return ApiError(503, message, "model_loading", type="server_error", param="model", retry_after=wait)
+
+
 def cut(name: str, reason: str, late: bool) -> ApiError:
     """An answer that broke off in the middle."""
     code = "upstream_timeout" if late else "upstream_failed"
@@ -158,12 +270,16 @@ def _server_error(status: int, message: str, code: str) -> ApiError:
     return ApiError(status, message, code, type="server_error")
 
 
+def _reasons(tried: Sequence[Tried], unusable: Sequence[Unusable] = ()) -> str:
+    return _listed([f"{t.name}: {t.reason}" for t in tried] + [f"{u.name}: {u.reason}" for u in unusable], "; ")
+
+
 def _shown(model: str) -> str:
     return f'"{model[:_NAME_SHOWN]}"'
 
 
 def _paths(operations: Iterable[Operation]) -> list[str]:
-    wanted = set(operations).intersection(SERVED)
+    wanted = set(operations)
     return [f"{op.word} ({path})" for path, op in BY_PATH.items() if op in wanted]
 
 

@@ -16,6 +16,7 @@ _IMPLIED = {
 
 TO_INFER = frozenset({Scope.INFER})
 TO_LOOK = frozenset({Scope.INFER, Scope.READ})
+TO_READ = frozenset({Scope.READ})
 
 
 class NoKey(msgspec.Struct, frozen=True):

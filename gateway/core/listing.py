@@ -6,7 +6,6 @@ import msgspec
 
 from gateway.core.table import Table
 from geniehive.rules.model import Endpoint, NameKind, Route, Upstream
-from geniehive.rules.operations import SERVED
 
 _ORDER = {NameKind.ALIAS: 0, NameKind.ASSET: 1, NameKind.ROLE: 2}
 
@@ -39,7 +38,7 @@ def _ours(table: Table, route: Route) -> dict[str, Any]:
     contexts = [e.asset.context_tokens for e, _ in endpoints if e.asset.context_tokens is not None]
     ours: dict[str, Any] = {
         "kind": route.branches[0].kind.name.lower() if route.branches else "",
-        "operations": sorted({o.word for b in route.branches for o in b.operations if o in SERVED}),
+        "operations": sorted({o.word for b in route.branches for o in b.operations}),
         "demo": bool(endpoints) and all(u.demo for _, u in endpoints),
         "available": any(u.routable for _, u in endpoints),
         "endpoints": len(endpoints),

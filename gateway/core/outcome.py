@@ -30,13 +30,15 @@ class Tokens(msgspec.Struct, frozen=True, gc=False):
 
 
 class Failed(msgspec.Struct, frozen=True, gc=False):
-    """One attempt that did not serve. kind: "connect", "upstream", "timeout", "cut", "refused"."""
+    """One attempt that did not serve. kind: "connect", "upstream", "timeout", "cut": count against health; "refused":
+    answered 4xx, or 500; "loading": had no time yet.
+    """
 
     endpoint: str
     kind: str
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """model: as the client wrote it, "" if there is no such route. endpoint, service, host, label: of the last attempt,
     "" if none was made. status: sent to the client, 0 if nothing was. seconds: from the request's head to the end of
     its answer. first: until the first byte of the answer's body that came from an engine. waited: for a slot, of

@@ -1,12 +1,34 @@
 """Who can serve a name for an operation: candidates in tiers, each with the lanes by which this gateway reaches it."""
 
 from collections.abc import Mapping
+from math import ceil
 
 import msgspec
 
+from gateway.core import shape
+from gateway.core.shape import Shaper
 from geniehive.rules.identity import relay_name
-from geniehive.rules.model import Availability, Branch, Content, Endpoint, Health, Reason, Relay, Upstream
+from geniehive.rules.model import (
+    Availability,
+    Branch,
+    Content,
+    Endpoint,
+    Health,
+    LoadState,
+    Reason,
+    Relay,
+    RequestPolicy,
+    Upstream,
+)
 from geniehive.rules.names import relay_resource, split_service, upstream_resource
+from geniehive.rules.operations import Operation
+
+# Runtimes whose forms for audio are to name the model in `model_name`, too. faster-whisper-server reads nothing else,
+# and nothing tells it from other engines that merely speak OpenAI's API; these pass over a field that they don't know.
+_ALSO_NAMED = frozenset({"openai"})
+# Runtimes whose streams tell tokens unasked. If asked they would tell them, and more that clients want, in an event
+# that these don't get.
+_TIMED = frozenset({"llamacpp"})
 
 
 class Lane(msgspec.Struct, frozen=True, gc=False):
@@ -26,8 +48,31 @@ class Lane(msgspec.Struct, frozen=True, gc=False):
         return f"Lane({self.service!r}, {self.base_url!r}, relayed={self.relayed})"
 
 
+class Limits(msgspec.Struct, frozen=True):
+    """How many requests this worker sends at once.
+
+    per_slot: to a service that says how many it runs at once, for each of those; None: no limit by that. services: by
+    "host/service", before all else; None: no limit.
+    """
+
+    per_slot: float | None = None
+    services: Mapping[str, int | None] = {}
+
+
+class Pool(msgspec.Struct, frozen=True, gc=False):
+    """What shares one limit. key: a service, or an endpoint that has slots of its own."""
+
+    key: str
+    limit: int
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return _short(self.key)
+
+
 class Standpoint(msgspec.Struct, frozen=True):
-    """Where this gateway is, which decides what ways are open to it.
+    """Where this gateway is, which decides what ways are open to it; and its limits.
 
     far: on another machine than control, so that relays of other hosts without TLS are on loopbacks that are not ours.
     """
@@ -35,13 +80,17 @@ class Standpoint(msgspec.Struct, frozen=True):
     gateway_id: str
     cluster_id: str = ""
     far: bool = False
+    limits: Limits = Limits()
 
     def reaches(self, relay: Relay) -> bool:
         return relay.token is None or not self.far or relay.host_id == self.gateway_id
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """A model on a service. `lanes` in order of preference, at least one."""
+    """A model on a service. `lanes` in order of preference, at least one. pool: what its requests count in; None: they
+    have no limit. also_named: its engine is to be told the model in a form's field `model_name`, too. timed: streams of
+    its engine tell tokens unasked. shaper: changes bodies that are JSON; None: nothing does.
+    """
 
     endpoint: str
     service: str
@@ -49,11 +98,23 @@ class Candidate(msgspec.Struct, frozen=True):
     asset_id: str
     upstream_name: str
     lanes: tuple[Lane, ...]
+    pool: Pool | None = None
+    also_named: bool = False
+    timed: bool = False
+    shaper: Shaper | None = None
 
     @property
     def name(self) -> str:
         """For people: "gpu-1/ollama/qwen3:8b"."""
         return f"{self.service}/{self.upstream_name}"
+
+
+class Choice(msgspec.Struct, frozen=True, gc=False):
+    """Ask this candidate, by this lane. `label` is the tier's."""
+
+    candidate: Candidate
+    lane: Lane
+    label: str
 
 
 class TierPlan(msgspec.Struct, frozen=True, eq=False):
@@ -65,10 +126,11 @@ class TierPlan(msgspec.Struct, frozen=True, eq=False):
 
 
 class Unusable(msgspec.Struct, frozen=True):
-    """An endpoint that can't serve now, and why, in words."""
+    """An endpoint that can't serve now, and why, in words. loading: it will by itself, once it has loaded the model."""
 
     name: str
     reason: str
+    loading: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, eq=False):
@@ -82,7 +144,7 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
 def compile_plan(
     route: str,
     branch: Branch,
-    operation: int,
+    operation: Operation,
     contents: Mapping[str, Content | None],
     here: Standpoint,
 ) -> Plan:
@@ -91,22 +153,37 @@ def compile_plan(
     contents: by resource name. What a branch names and the table lacks is passed over.
     """
     tiers = []
-    unusable = [Unusable(_short(r.endpoint), r.reason) for r in branch.ruled_out]
+    unusable = [Unusable(_short(r.endpoint), r.reason, _is_loading(r.endpoint, contents)) for r in branch.ruled_out]
     for index, tier in enumerate(branch.tiers):
         candidates = []
         for member in tier.endpoints:
-            made = _candidate(member.endpoint, contents, here)
+            made = _candidate(member.endpoint, contents, here, operation, tier.request_policy)
             if isinstance(made, Candidate):
                 candidates.append(made)
             else:
-                unusable.append(Unusable(_short(member.endpoint), made))
+                unusable.append(Unusable(_short(member.endpoint), made, _is_loading(member.endpoint, contents)))
         if candidates:
             tiers.append(TierPlan((route, operation, index), tier.label or route, tuple(candidates)))
     return Plan(route, tuple(tiers), tuple(unusable))
 
 
-def _candidate(name: str, contents: Mapping[str, Content | None], here: Standpoint) -> Candidate | str:
-    """The candidate, or why there is none."""
+def _is_loading(name: str, contents: Mapping[str, Content | None]) -> bool:
+    """Whether that is what keeps the endpoint from serving: its engine says so itself."""
+    endpoint = contents.get(name)
+    if not isinstance(endpoint, Endpoint) or endpoint.asset.load_state is not LoadState.LOADING:
+        return False
+    upstream = contents.get(upstream_resource(endpoint.service))
+    return isinstance(upstream, Upstream) and upstream.condition.reason is Reason.ENGINE
+
+
+def _candidate(
+    name: str,
+    contents: Mapping[str, Content | None],
+    here: Standpoint,
+    operation: Operation,
+    policy: RequestPolicy | None,
+) -> Candidate | str:
+    """The candidate, or why there is none. policy: of its tier."""
     endpoint = contents.get(name)
     if not isinstance(endpoint, Endpoint):
         return "its service no longer offers the model"
@@ -126,14 +203,35 @@ def _candidate(name: str, contents: Mapping[str, Content | None], here: Standpoi
             lanes += [_relayed(upstream.service, relay, base_url, here.cluster_id) for base_url in relay.base_urls]
     if not lanes:
         return "no way leads to it from this gateway"
+    try:
+        shaper = shape.shaper(operation, policy, endpoint.asset.request_policies)
+    except ValueError as error:
+        return f"its request policy makes no sense: {error}"
     return Candidate(
+        shaper=shaper,
         endpoint=name,
         service=endpoint.service,
         host=host,
         asset_id=endpoint.asset.asset_id,
         upstream_name=endpoint.asset.upstream_name,
         lanes=tuple(lanes),
+        pool=_pool(name, endpoint, upstream, here.limits),
+        also_named=upstream.runtime in _ALSO_NAMED and not upstream.hosted,
+        timed=upstream.runtime in _TIMED,
     )
+
+
+def _pool(name: str, endpoint: Endpoint, upstream: Upstream, limits: Limits) -> Pool | None:
+    """What was set for the service, here or at its node, counts for all its models together; else slots do."""
+    service = upstream.service
+    limit = limits.services.get(service, upstream.concurrency_limit)
+    if limit is not None:
+        return Pool(service, max(1, limit))
+    if limits.per_slot is None or service in limits.services:
+        return None
+    if endpoint.asset.slots:
+        return Pool(name, ceil(endpoint.asset.slots * limits.per_slot))
+    return Pool(service, ceil(upstream.slots * limits.per_slot)) if upstream.slots else None
 
 
 def _relayed(service: str, relay: Relay, base_url: str, cluster_id: str) -> Lane:

@@ -10,7 +10,7 @@ import re
 import msgspec
 
 from gateway.core.near import near_matches
-from gateway.core.plan import Plan, Standpoint, compile_plan
+from gateway.core.plan import Limits, Plan, Standpoint, compile_plan
 from geniehive.rules import names
 from geniehive.rules.model import (
     Availability,
@@ -69,11 +69,12 @@ class _Entry:
 
 
 class Table:
-    """gateway_id, far: as of `plan.Standpoint`."""
+    """gateway_id, far, limits: as of `plan.Standpoint`."""
 
-    def __init__(self, gateway_id: str, far: bool = False) -> None:
+    def __init__(self, gateway_id: str, far: bool = False, limits: Limits | None = None) -> None:
         self.gateway_id = gateway_id
         self._far = far
+        self._limits = limits if limits is not None else Limits()
         # Some update has been applied; before that nothing is known, not even that a name is unknown.
         self.ready = False
         self.cluster_id = ""
@@ -85,6 +86,10 @@ class Table:
         self._globs: list[tuple[re.Pattern[str], _Entry]] = []
         self._keys: dict[bytes, ClientKey] = {}
         self._plans: dict[tuple[str, Operation], Found] = {}
+
+    def blank(self) -> "Table":
+        """One that knows nothing, at the same standpoint."""
+        return Table(self.gateway_id, self._far, self._limits)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -186,7 +191,7 @@ class Table:
             return OtherOperations(tuple(sorted(entry.branches)))
         if branch.choose_from:
             return ChooseFrom(branch.choose_from)
-        here = Standpoint(self.gateway_id, self.cluster_id, self._far)
+        here = Standpoint(self.gateway_id, self.cluster_id, self._far, self._limits)
         return compile_plan(entry.route.model, branch, operation, self._contents, here)
 
     def _entry(self, model: str) -> _Entry | None:
@@ -197,6 +202,10 @@ class Table:
             if pattern.match(model):
                 return globbed
         return None
+
+    def has_model(self, name: str) -> bool:
+        """Whether a route has exactly this name."""
+        return name in self._routes
 
     def knows(self, model: str) -> bool:
         return self._entry(model) is not None

@@ -1,6 +1,7 @@
 """Calls to models: the body is read, its name looked up, and what follows is left to a `Call`."""
 
 import logging
+from collections.abc import Mapping
 from typing import Protocol
 
 from aiohttp import web
@@ -13,8 +14,10 @@ from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
 from gateway.core.plan import Plan
 from gateway.core.table import ChooseFrom, NotFound, OtherOperations, Table
-from gateway.http.call import Call
+from gateway.http.call import Call, Content
 from gateway.http.exchange import Exchange, Refusal
+from gateway.http.forms import Forms
+from gateway.patience import Patience
 from gateway.upstream import Unaskable, Upstream, request_headers
 from geniehive.kit.clock import Clock
 from geniehive.rules.names import is_model_name
@@ -25,6 +28,10 @@ log = logging.getLogger(__name__)
 # Seconds until a failure that goes on is logged again.
 _SAY_AGAIN = 5.0
 
+# Whose streams tell of usage only when they are asked to.
+_ASKED = frozenset({Operation.CHAT, Operation.COMPLETIONS})
+_SILENT_KEPT = 1000
+
 
 class LookUp(Protocol):
     """Asks control about a name that the table lacks."""
@@ -34,11 +41,11 @@ class LookUp(Protocol):
 
 
 class Calls:
-    """max_body: bytes."""
+    """max_body: bytes. patience: by path of the API. ask_usage: whether engines are asked for it."""
 
     def __init__(
         self, table: Table, balance: Balance, budget: RetryBudget, upstream: Upstream, look_up: LookUp, clock: Clock,
-        max_body: int,
+        max_body: int, forms: Forms, patience: Mapping[str, Patience], ask_usage: bool = True,
     ) -> None:  # fmt: skip
         self.upstream = upstream
         self.clock = clock
@@ -47,6 +54,11 @@ class Calls:
         self._budget = budget
         self._look_up = look_up
         self._max_body = max_body
+        self._forms = forms
+        self._patience = patience
+        self._ask_usage = ask_usage
+        # Services that refuse requests which ask for usage.
+        self.silent: set[str] = set()
         self._told = "", 0.0
 
     def tell(self, request_id: str, failure: str) -> None:
@@ -58,21 +70,55 @@ class Calls:
         if not repeated:
             self._told = failure, now
 
+    def tells_no_usage(self, service: str) -> None:
+        """It refused a request because that asked for usage, and took it without."""
+        log.warning("%s refuses stream_options.include_usage: tokens of its streams are not counted", service)
+        if len(self.silent) >= _SILENT_KEPT:
+            self.silent.clear()
+        self.silent.add(service)
+
+    def plan(self, model: str, operation: Operation) -> Plan | None:
+        """As the table has it now."""
+        found = self._table.find(model, operation) if self._table.knows(model) else None
+        return found if isinstance(found, Plan) else None
+
     async def serve(self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str) -> None:
         """Answers the call. Refusal for what the caller of this is to answer."""
+        if api.multipart and request.content_type != "application/json":
+            async with self._forms.receive(exchange) as form:
+                await self._run(exchange, request, api, key_id, form)
+            return
         body = await exchange.body(self._max_body)
         try:
             named = bodies.read(body)
         except bodies.BodyProblem as problem:
             raise Refusal(errors.bad_request(problem.message, problem.param or None)) from None
-        plan = self._table.find(named.model, api.operation)
+        asking = None
+        if named.stream:
+            exchange.tally.stream = True
+            if self._ask_usage and api.operation in _ASKED:
+                asking = named.asking()
+        await self._run(exchange, request, api, key_id, named, asking)
+
+    async def _run(
+        self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str, content: Content,
+        asking: Content | None = None,
+    ) -> None:  # fmt: skip
+        model = content.model
+        plan = self._table.find(model, api.operation)
+        if not isinstance(plan, NotFound):
+            exchange.tally.model = model
         if not isinstance(plan, Plan):
-            plan = await self._look_further(named.model, api.operation, plan, key_id)
+            plan = await self._look_further(model, api.operation, plan, key_id)
+            exchange.tally.model = model
         try:
-            headers = request_headers(request.raw_headers, exchange.request_id)
+            headers = request_headers(request.raw_headers, exchange.request_id, exchange.hops)
         except Unaskable as error:
             raise Refusal(errors.bad_request(f"The request can't be passed on: {error}")) from error
-        call = Call(self, exchange, Attempt(named.model, plan, self._balance, self._budget), named, api, headers)
+        patience = self._patience[api.path]
+        attempt = Attempt(model, api.operation, plan, self._balance, self._budget, patience.timeouts.first_byte)
+        exchange.tally.attempt = attempt
+        call = Call(self, exchange, attempt, content, api, headers, patience, asking)
         try:
             await call.run()
         finally:

@@ -1,37 +1,72 @@
-"""Which path is what, who may call it, and what becomes of errors: all answers are OpenAI's JSON."""
+"""Which path is what, who may call it, and what becomes of errors: all are told in the client's dialect."""
 
 import asyncio
 import itertools
 import logging
+import re
 import secrets
 from collections.abc import Callable
+from functools import lru_cache
 from urllib.parse import unquote
 
 from aiohttp import web
+from multidict import istr
 
-from gateway.core import api, errors, ids, keys, listing
+from gateway.core import api, errors, ids, keys, listing, openapi
+from gateway.core.cors import Cors
 from gateway.core.errors import ApiError
 from gateway.core.table import NotFound, Table
 from gateway.http.calls import Calls, LookUp
+from gateway.http.cluster import USAGE, ClusterApi
 from gateway.http.exchange import JSON, Exchange, Refusal
+from gateway.http.metrics import METRICS, MetricsPage, is_local
+from gateway.http.records import Records
+from geniehive._version import __version__
 from geniehive.kit.http_answer import CLOSE
+from geniehive.rules.hops import HOPS, MOST_HOPS
 from geniehive.rules.model import Scope
 from geniehive.rules.names import is_model_name
-from geniehive.rules.operations import SERVED, Operation
+from geniehive.rules.operations import Operation
 
 log = logging.getLogger(__name__)
 
-_CALLS = {path: call for path, call in api.CALLS.items() if call.operation in SERVED}
+_HOPS = istr(HOPS)
+# More than any API has a use for, less than engines take for a line.
+_QUERY_LIMIT = 2048
+_QUERY = re.compile(rf"\?[!-~]{{0,{_QUERY_LIMIT - 1}}}")
 _MODELS = "/v1/models"
+_OPENAPI = "/openapi.json"
+_ABOUT = b'{"name":"GenieHive","api":"/v1","models":"/v1/models","openapi":"/openapi.json"}'
+
+_NO_PAGES = Cors(())
+# Of whom the key's id is known, allowed or not.
+_KNOWN = (keys.Caller, keys.ScopeMissing)
 
 
 class Handler:
     """Called by aiohttp for each request.
 
-    auth: whether clients need a key. client_idle: seconds that a client may send or take nothing.
+    auth: whether clients need a key. client_idle: seconds that a client may send or take nothing. cors: which web pages
+    may call. cluster, metrics: None if questions about them are not answered.
     """
 
-    def __init__(self, table: Table, calls: Calls, look_up: LookUp, *, auth: bool, client_idle: float | None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        calls: Calls,
+        look_up: LookUp,
+        *,
+        auth: bool,
+        client_idle: float | None,
+        records: Records,
+        metrics: MetricsPage | None = None,
+        cors: Cors = _NO_PAGES,
+        cluster: ClusterApi | None = None,
+    ) -> None:
+        self._records = records
+        self._metrics = metrics
+        self._cors = cors
+        self._cluster = cluster
         self._table = table
         self._calls = calls
         self._look_up = look_up
@@ -51,6 +86,9 @@ class Handler:
         given = request.headers.get("X-Request-Id")
         request_id = given if given and ids.is_sane(given) else f"{self._id_prefix}{next(self._ids)}"
         exchange = Exchange(request, request_id, self._table.cluster_id, not self.draining, self._client_idle)
+        exchange.tally = self._records.began()
+        if self._cors and (origin := request.headers.get("Origin")):
+            exchange.allow(self._cors.lines(origin))
         connection = request.protocol
         self.open[connection] = request.task
         try:
@@ -66,6 +104,7 @@ class Handler:
             del self.open[connection]
             if not self.open:
                 self.on_idle()
+            self._records.ended(exchange, request)
         return exchange.result
 
     def cluster_id(self) -> str:
@@ -79,21 +118,51 @@ class Handler:
             exchange.error(error)
 
     async def _answer(self, exchange: Exchange, request: web.BaseRequest) -> None:
-        path = _path(request)
-        call = _CALLS.get(path)
+        path, query = _target(request)
+        call = api.CALLS.get(path)
         if call is not None:
+            exchange.dialect = call.dialect
             if request.method != "POST":
-                raise Refusal(errors.wrong_method(request.method, path, "POST"))
-            key_id = self._authenticate(request, keys.TO_INFER)
+                self._not_post(exchange, request, path)
+                return
+            tally = exchange.tally
+            tally.path, tally.operation = path, call.operation
+            key_id = self._authenticate(exchange, request, keys.TO_INFER)
+            if query:
+                if not _QUERY.fullmatch(query):
+                    raise Refusal(errors.bad_query(_QUERY_LIMIT))
+                exchange.query = query
+            if (passed := request.headers.get(_HOPS)) is not None:
+                exchange.hops = _one_more(passed)
             await self._calls.serve(exchange, request, call, key_id)
+        elif request.method == "OPTIONS":
+            allow = "GET, HEAD, OPTIONS" if _is_looked_at(path) else ""
+            self._options(exchange, request, path, allow)
         elif path == _MODELS:
             _must_get(request, path)
-            self._authenticate(request, keys.TO_LOOK)
+            self._authenticate(exchange, request, keys.TO_LOOK)
             exchange.whole(200, JSON, self._models())
         elif path.startswith(_MODELS + "/") and len(path) > len(_MODELS) + 1:
             _must_get(request, path)
-            key_id = self._authenticate(request, keys.TO_LOOK)
+            key_id = self._authenticate(exchange, request, keys.TO_LOOK)
             exchange.whole(200, JSON, await self._model(unquote(path[len(_MODELS) + 1 :]), key_id))
+        elif path == "/":
+            # Some clients ask it, by HEAD, whether anybody is there.
+            _must_get(request, path)
+            exchange.whole(200, JSON, _ABOUT)
+        elif path == _OPENAPI:
+            _must_get(request, path)
+            exchange.whole(200, JSON, _openapi())
+        elif path == USAGE and self._cluster is not None:
+            _must_get(request, path)
+            key_id = self._authenticate(exchange, request, keys.TO_READ)
+            exchange.whole(200, JSON, await self._cluster.usage(query, key_id))
+        elif path == METRICS and self._metrics is not None:
+            _must_get(request, path)
+            if not is_local(request):
+                self._authenticate(exchange, request, keys.TO_READ)
+            headers, page = await self._metrics.page(request.headers.get("Accept", ""))
+            exchange.whole(200, headers, page)
         elif path == "/healthz":
             _must_get(request, path)
             exchange.whole(200, JSON, b'{"status":"ok"}')
@@ -103,15 +172,34 @@ class Handler:
                 raise Refusal(error)
             exchange.whole(200, JSON, b'{"status":"ready"}')
         else:
+            exchange.dialect = api.dialect_of(path)
             raise Refusal(errors.unknown_path(request.method, path))
 
-    def _authenticate(self, request: web.BaseRequest, needed: frozenset[Scope]) -> str:
+    def _not_post(self, exchange: Exchange, request: web.BaseRequest, path: str) -> None:
+        if request.method != "OPTIONS":
+            raise Refusal(errors.wrong_method(request.method, path, "POST, OPTIONS"))
+        self._options(exchange, request, path, "POST, OPTIONS")
+
+    def _options(self, exchange: Exchange, request: web.BaseRequest, path: str, allow: str) -> None:
+        """What a path takes; to a browser, whether its page may call it."""
+        if not allow and path != "*":
+            raise Refusal(errors.unknown_path(request.method, path))
+        lines = f"allow: {allow or 'GET, HEAD, POST, OPTIONS'}\r\n".encode()
+        method = request.headers.get("Access-Control-Request-Method")
+        if method is not None and exchange.cross_origin:
+            wanted = request.headers.get("Access-Control-Request-Headers", "")
+            lines += self._cors.preflight(allow.removesuffix(", OPTIONS"), wanted)
+        exchange.whole(204, lines, b"")
+
+    def _authenticate(self, exchange: Exchange, request: web.BaseRequest, needed: frozenset[Scope]) -> str:
         """The id of the caller's key, "" where authentication is off."""
         if not self._auth:
             return ""
         if not self._table.ready:
             raise Refusal(errors.not_ready())
         found = keys.authenticate(self._table.key, _key(request), needed)
+        if isinstance(found, _KNOWN):
+            exchange.tally.key_id = found.key_id
         if not isinstance(found, keys.Caller):
             raise Refusal(errors.unauthenticated(found))
         return found.key_id
@@ -142,12 +230,34 @@ class Handler:
         return None if self._table.ready else errors.not_ready()
 
 
-def _path(request: web.BaseRequest) -> str:
-    """As the client wrote it, still percent-encoded, without the query, which no call here has a use for."""
+@lru_cache(maxsize=1)
+def _openapi() -> bytes:
+    return openapi.document(__version__)
+
+
+def _is_looked_at(path: str) -> bool:
+    return path in (_MODELS, "/", _OPENAPI, USAGE, METRICS, "/healthz", "/readyz") or path.startswith(_MODELS + "/")
+
+
+def _target(request: web.BaseRequest) -> tuple[str, str]:
+    """Path and query as the client wrote them, still percent-encoded; the query with its "?", if there is one."""
     raw = request.raw_path
     if not raw.startswith("/"):
-        return request.rel_url.raw_path  # the absolute form, as proxies send it
-    return raw.partition("?")[0] if "?" in raw else raw
+        url = request.rel_url  # the absolute form, as proxies send it
+        return url.raw_path, f"?{url.raw_query_string}" if url.raw_query_string else ""
+    if "?" not in raw:
+        return raw, ""
+    path, mark, query = raw.partition("?")
+    return path, mark + query
+
+
+def _one_more(passed: str) -> bytes:
+    """What to tell the next gateway, if there is one. Refusal if these are too many."""
+    if not passed.isascii() or not passed.isdecimal() or len(passed) > 9:
+        raise Refusal(errors.bad_hops(HOPS))
+    if int(passed) > MOST_HOPS:
+        raise Refusal(errors.loop(int(passed)))
+    return b"%d" % (int(passed) + 1)
 
 
 def _key(request: web.BaseRequest) -> str | None:
@@ -160,4 +270,4 @@ def _key(request: web.BaseRequest) -> str | None:
 
 def _must_get(request: web.BaseRequest, path: str) -> None:
     if request.method not in ("GET", "HEAD"):
-        raise Refusal(errors.wrong_method(request.method, path, "GET, HEAD"))
+        raise Refusal(errors.wrong_method(request.method, path, "GET, HEAD, OPTIONS"))

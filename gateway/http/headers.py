@@ -3,7 +3,7 @@
 from functools import lru_cache
 from urllib.parse import quote
 
-from gateway.core.balance import Choice
+from gateway.core.plan import Choice
 
 
 @lru_cache(maxsize=8)

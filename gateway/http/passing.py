@@ -1,4 +1,4 @@
-"""The way of an answer from an engine to the client: whole, in pieces, or as an error."""
+"""The way of an answer from an engine to the client: whole, in pieces, or as an error; and what it tells of tokens."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,17 +6,31 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.core import errors, foreign
-from gateway.core.attempt import Attempt, Broke, Effect, Event, FailInStream, Lost, TimedOut
+from gateway.core.attempt import Attempt, Broke, Effect, Event, FailInStream
+from gateway.core.plan import Choice
+from gateway.core.sse import End, Events
+from gateway.core.usage import Tail, tokens_of
 from gateway.http.exchange import JSON, Exchange
 from gateway.http.headers import served_by
-from gateway.upstream import is_late
+from gateway.patience import Patience
+from gateway.upstream import failure, is_late
 from geniehive.kit.http1 import HttpError, Response, TooLarge
 from geniehive.kit.http_head import EMPTY_STATUSES, AnswerHead, read_head
+from geniehive.rules.operations import Operation
 
 # An answer up to this size is collected and sent in one piece; a larger one is passed on as it comes.
 _WHOLE = 1 << 20
 # An error is read whole, to be understood.
 ERROR_LIMIT = 1 << 20
+
+_ENDS: dict[Operation | None, End] = {
+    Operation.CHAT: End.CHAT,
+    Operation.COMPLETIONS: End.CHAT,
+    Operation.MESSAGES: End.MESSAGES,
+    Operation.RESPONSES: End.RESPONSES,
+}
+_CUT = Broke("it ended too early: nothing said that it was complete", True)
+_TOLD = Broke("the engine told an error in it", True)
 
 
 class Held(msgspec.Struct, frozen=True):
@@ -30,7 +44,7 @@ class Held(msgspec.Struct, frozen=True):
 class Passing:
     """Of one call. handle: tells the attempt what happened. log: takes the request's id and a failure in words."""
 
-    __slots__ = ("_attempt", "_exchange", "_handle", "_log")
+    __slots__ = ("_attempt", "_exchange", "_handle", "_log", "_patience", "asked")
 
     def __init__(
         self,
@@ -38,11 +52,15 @@ class Passing:
         attempt: Attempt,
         handle: Callable[[Event], Effect],
         log: Callable[[str, str], None],
+        patience: Patience,
     ) -> None:
         self._exchange = exchange
         self._attempt = attempt
         self._handle = handle
         self._log = log
+        self._patience = patience
+        # The gateway asked for usage at the end of the stream, and the client did not.
+        self.asked = False
 
     async def forward(self, response: Response, held: Held | None) -> Event | None:
         """Passes the answer on; None when that is done, else what prevented it, with nothing sent.
@@ -57,8 +75,14 @@ class Passing:
             try:
                 body = await response.read()
             except HttpError as error:
-                return _before_first_byte(error)
+                return failure(error, self._patience)
+            tally = self._exchange.tally
+            tally.answering()
             self._exchange.whole(response.status, head.lines + self._served_by(), body)
+            tally.tokens = tokens_of(body)
+            return None
+        if head.events:
+            await self._stream_events(response, head)
             return None
         return await self._stream(response, head)
 
@@ -69,8 +93,8 @@ class Passing:
             except TooLarge:
                 held = Held(response.status, [], b"")
             except HttpError as error:
-                return _before_first_byte(error)
-        body = foreign.normalised(held.status, held.body)
+                return failure(error, self._patience)
+        body = foreign.normalised(held.status, held.body, self._exchange.dialect, self._exchange.request_id)
         if body is held.body:
             lines = read_head(held.headers).lines
         else:
@@ -79,53 +103,91 @@ class Passing:
         return None
 
     async def _stream(self, response: Response, head: AnswerHead) -> Event | None:
-        """Passes pieces on as they come. In a stream of events an error can be told."""
+        """Passes pieces on as they come."""
         exchange = self._exchange
-        lines = head.lines + self._served_by()
-        last = b""
+        tail = Tail()
         try:
-            if head.events:
-                # The client learns at once that it is being served, however long the first token takes.
-                exchange.begin(response.status, lines, head.length)
-            else:
-                try:
-                    last = await response.chunk()
-                except HttpError as error:
-                    return _before_first_byte(error)
-                exchange.begin(response.status, lines, head.length, last)
-            while piece := await response.chunk():
-                last = piece
-                if response.complete:
-                    exchange.end(piece)
-                    return None
-                await exchange.send(piece)
-            exchange.end()
+            piece = await response.chunk()
         except HttpError as error:
-            effect = self._handle(Broke(str(error), head.events, is_late(error)))
-            if isinstance(effect, FailInStream):
-                self._log(exchange.request_id, effect.error.message)
-                self._tell(last, effect.error)
-            else:
-                self._log(exchange.request_id, f"the answer broke off: {error}")
-                exchange.abort()
-        except asyncio.CancelledError:
-            # The client left; or we are stopping and have no more time, which a stream can say.
-            if head.events and exchange.started and exchange.alive:
-                self._tell(last, errors.stopping())
-            raise
+            return failure(error, self._patience)
+        exchange.tally.answering()
+        exchange.begin(response.status, head.lines + self._served_by(), head.length, piece)
+        try:
+            while piece:
+                tail.pass_by(piece)
+                piece = await response.chunk()
+                if response.complete:
+                    break
+                await exchange.send(piece)
+            exchange.end(piece)
+            tail.pass_by(piece)
+            exchange.tally.tokens = tail.tokens
+        except HttpError as error:
+            words = self._patience.words(error)
+            self._handle(Broke(words, False, is_late(error)))
+            self._log(exchange.request_id, f"the answer broke off: {words}")
+            exchange.abort()
         return None
 
-    def _tell(self, last: bytes, error: errors.ApiError) -> None:
-        """An error as the last event, begun on a line of its own even if the answer broke off within one."""
-        border = b"" if not last or last.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")) else b"\n\n"
-        self._exchange.close_after()
-        self._exchange.end(border + error.event())
+    async def _stream_events(self, response: Response, head: AnswerHead) -> None:
+        """Passes events on as they come; between them an error can be told."""
+        exchange, tally = self._exchange, self._exchange.tally
+        end = _ENDS.get(tally.operation, End.NONE)
+        events = Events(end, self.asked, end is End.CHAT and self._choice.candidate.timed)
+        # The client learns at once that it is being served, however long the first token takes. Without a length: an
+        # event may be taken out, or an error added.
+        exchange.begin(response.status, head.lines + self._served_by(), None)
+        sent = b""
+        try:
+            piece = await response.chunk()
+            tally.answering()
+            while piece and not response.complete:
+                if out := events.feed(piece):
+                    sent = out
+                    await exchange.send(out)
+                piece = await response.chunk()
+            out = events.feed(piece) + events.finish() if piece else events.finish()
+            if events.failed:
+                self._log(exchange.request_id, f"{self._choice.candidate.name} told an error in its answer")
+                self._handle(_TOLD)
+                exchange.end(out)
+            elif events.ended:
+                exchange.end(out)
+            else:
+                self._cut(_CUT, sent, out)
+        except HttpError as error:
+            self._cut(Broke(self._patience.words(error), True, is_late(error)), sent)
+        except asyncio.CancelledError:
+            # The client left; or we are stopping and have no more time, which can be said.
+            if exchange.alive:
+                tally.failed = True
+                self._tell(errors.stopping(), sent)
+            raise
+        finally:
+            tally.tokens = events.tokens
 
-    def _served_by(self) -> bytes:
+    def _cut(self, event: Broke, sent: bytes, rest: bytes = b"") -> None:
+        effect = self._handle(event)
+        assert isinstance(effect, FailInStream)
+        self._log(self._exchange.request_id, effect.error.message)
+        self._tell(effect.error, sent, rest)
+
+    def _tell(self, error: errors.ApiError, sent: bytes, rest: bytes = b"") -> None:
+        """The rest of the answer, and an error as its last event.
+
+        That begins on a line of its own even if the answer broke off within one. sent: what the client got last.
+        """
+        last = rest or sent
+        border = b"" if not last or last.endswith((b"\n\n", b"\r\n\r\n", b"\r\r")) else b"\n\n"
+        exchange = self._exchange
+        exchange.close_after()
+        exchange.end(rest + border + error.event(exchange.dialect, exchange.request_id))
+
+    @property
+    def _choice(self) -> Choice:
         choice = self._attempt.choice
         assert choice is not None
-        return served_by(choice, self._attempt.number)
+        return choice
 
-
-def _before_first_byte(error: HttpError) -> Event:
-    return TimedOut(str(error)) if is_late(error) else Lost(str(error))
+    def _served_by(self) -> bytes:
+        return served_by(self._choice, self._attempt.number)

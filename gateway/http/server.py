@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 # Longer than the proxies and clients that keep connections do, so that it is they who close them.
 _KEEP_ALIVE = 120.0
 _FIELD_LIMIT = 32 * 1024
+# Unread bytes of a request body: from twice as many on, and what one read brings, the client has to wait.
+_UNREAD = 64 * 1024
 # For what was cancelled to end in order.
 _LAST_SECONDS = 1.0
 
@@ -50,13 +52,13 @@ class HttpServer:
         self._manager = web.Server(handler, handler_cancellation=True)
         self._server: asyncio.Server | None = None
 
-    async def start(self, listen: str, context: ssl.SSLContext | None = None) -> str:
+    async def start(self, listen: str, context: ssl.SSLContext | None = None, *, shared: bool = False) -> str:
         """Begins to listen on "HOST:PORT" and gives the URL, with the real port if 0 was asked for.
 
-        context: for HTTPS.
+        context: for HTTPS. shared: with other processes.
         """
         advice = "Stop what uses it, or choose another address: --set listen=HOST:PORT"
-        self._server, url = await http_server.listen(self._connection, listen, "the gateway", advice, context)
+        self._server, url = await http_server.listen(self._connection, listen, "the gateway", advice, context, shared)
         return url
 
     def _connection(self) -> _Connection:
@@ -66,6 +68,7 @@ class HttpServer:
             access_log=None,  # type: ignore[arg-type]  # its stub forbids what its manual advises
             keepalive_timeout=_KEEP_ALIVE,
             max_field_size=_FIELD_LIMIT,
+            read_bufsize=_UNREAD,
         )
         connection.cluster_id = self._handler.cluster_id
         return connection

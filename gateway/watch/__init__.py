@@ -4,5 +4,7 @@ link          the way to control, and why there is none
 stream        RoutingService.WatchRoutes: keeps the table current, reconnects by itself
 certificates  this gateway's certificate and whom to believe, over that stream
 kept          the table on disk, from which a gateway starts while control is away
+outcomes      RoutingService.ReportOutcomes: what became of requests, and what is under way
+usage         RegistryService.QueryUsage, in a client's name
 lookup        RoutingService.Resolve for names that the table lacks
 """

@@ -79,7 +79,7 @@ class NameLookUp:
 
     async def _ask(self, stub: "RoutingServiceAsyncStub", model: str, key_id: str) -> Table | None:
         metadata = (*self._metadata, (CLIENT_KEY_ID, key_id)) if key_id else self._metadata
-        table: Table | None = Table(self._table.gateway_id)
+        table: Table | None = self._table.blank()
         try:
             answer = await stub.Resolve(ResolveRequest(model=model), timeout=DEADLINE, metadata=metadata)
             assert table is not None

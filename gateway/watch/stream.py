@@ -25,10 +25,12 @@ from geniehive.kit.errors import EXIT_REFUSED, UserError
 from geniehive.kit.tasks import Tasks
 from geniehive.v1 import failure_pb2, routing_pb2
 from geniehive.v1.credential_pb2 import CertificateRequest
+from geniehive.v1.registry_service_pb2_grpc import RegistryServiceStub
 from geniehive.v1.routing_service_pb2 import WatchRoutesRequest, WatchRoutesResponse
 from geniehive.v1.routing_service_pb2_grpc import RoutingServiceStub
 
-if TYPE_CHECKING:  # the stub file alone has it
+if TYPE_CHECKING:  # the stub files alone have them
+    from geniehive.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
     from geniehive.v1.routing_service_pb2_grpc import RoutingServiceAsyncStub
 
 log = logging.getLogger(__name__)
@@ -107,6 +109,12 @@ class RouteStream:
         self.base_url = ""
         # For other calls to the same control; None while it is away.
         self.stub: RoutingServiceAsyncStub | None = None
+        self._registry: RegistryServiceAsyncStub | None = None
+
+    @property
+    def registry(self) -> "RegistryServiceAsyncStub | None":
+        """As `stub`, for questions about the cluster."""
+        return None if self.stub is None else self._registry
 
     async def run(self) -> None:
         """Keeps the table current until cancelled. UserError if control has revoked this gateway's credential."""
@@ -129,6 +137,7 @@ class RouteStream:
         # A channel of its own each time: an older one would wait out the delays of its own failed attempts first.
         async with self._link.channel() as channel:
             stub: RoutingServiceAsyncStub = RoutingServiceStub(channel)
+            self._registry = RegistryServiceStub(channel)
             call = stub.WatchRoutes(metadata=self._link.metadata)
             asking = Tasks()
             try:

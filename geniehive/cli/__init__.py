@@ -25,6 +25,7 @@ probe        whether the gateway serves what it should
 status       how the cluster is
 models       what can be asked
 chat         asks a model through the gateway
+usage        how much was asked, by whom, of what
 keys         client keys: create, list, revoke
 tokens       join tokens: create, list, revoke
 hosts        hosts: list, forget

@@ -7,7 +7,22 @@ import sys
 from collections.abc import Sequence
 
 from geniehive._version import __version__
-from geniehive.cli import chat, daemons, hosts, join, keys, leave, models, peers, simulate, status, tokens, up, version
+from geniehive.cli import (
+    chat,
+    daemons,
+    hosts,
+    join,
+    keys,
+    leave,
+    models,
+    peers,
+    simulate,
+    status,
+    tokens,
+    up,
+    usage,
+    version,
+)
 from geniehive.kit import lifecycle
 from geniehive.kit.errors import EXIT_OK, UserError
 
@@ -29,7 +44,22 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--version", action="version", version=f"geniehive {__version__}")
     commands = made.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    for command in (up, join, leave, status, models, chat, keys, tokens, hosts, peers, simulate, daemons, version):
+    for command in (
+        up,
+        join,
+        leave,
+        status,
+        models,
+        chat,
+        usage,
+        keys,
+        tokens,
+        hosts,
+        peers,
+        simulate,
+        daemons,
+        version,
+    ):
         command.add(commands)
     return made
 

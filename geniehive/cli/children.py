@@ -25,8 +25,8 @@ from geniehive.kit.tasks import Tasks
 
 LOCK_FILE = "up.lock"
 # In this order, with the seconds that each has for it: a gateway's clients get answers while the rest still stands.
-_STOPS = {"gateway": 5.0, "node": 2.0, "demo": 1.0, "control": 3.0}
-# For the gateway's setting drain_timeout.
+_STOPS = {"gateway": 7.0, "node": 2.0, "demo": 1.0, "control": 3.0}
+# For the gateway's setting drain_timeout. It then reports what it counted last.
 DRAIN_SECONDS = 4.0
 # What is left of a run that was killed ends by itself within this time.
 _LEFTOVER_SECONDS = 10.0

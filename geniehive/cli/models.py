@@ -43,10 +43,6 @@ def run(given: argparse.Namespace) -> int:
 
 
 def show(found: list[dict[str, Any]]) -> None:
-    from geniehive.rules.operations import SERVED
-
-    # Not what an engine could do besides: nobody could ask it for that.
-    served = {operation.word for operation in SERVED}
     output.show_table(
         ("MODEL", "KIND", "FOR", "LOADED", "CONTEXT", "SERVED BY", "NOTES"),
         [
@@ -54,7 +50,7 @@ def show(found: list[dict[str, Any]]) -> None:
                 Cell(m["model"], "strong" if m["usable"] else "dim"),
                 # The contract calls a model an asset, which says nothing to people.
                 ", ".join("model" if kind == "asset" else kind for kind in m["kinds"]),
-                ", ".join(word for word in m["operations"] if word in served),
+                ", ".join(m["operations"]),
                 _loaded(m["load_state"]),
                 "" if m["context_tokens"] is None else str(m["context_tokens"]),
                 ", ".join(o["service"] for o in m["services"]),

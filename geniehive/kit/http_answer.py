@@ -37,13 +37,15 @@ class Answer:
     client_idle: seconds that the client may take nothing; None for no limit.
     """
 
-    __slots__ = ("_chunked", "_client_idle", "_common", "_head_only", "_keep", "_request", "started")
+    __slots__ = ("_chunked", "_client_idle", "_common", "_head_only", "_keep", "_request", "started", "status")
 
     def __init__(
         self, request: web.BaseRequest, common: bytes = b"", keep_alive: bool = True, client_idle: float | None = None
     ) -> None:
         # Bytes of the answer have been written.
         self.started = False
+        # That it has; 0 before.
+        self.status = 0
         self._request = request
         self._common = common
         self._keep = keep_alive and request.keep_alive and request.version[1] != 0
@@ -61,6 +63,7 @@ class Answer:
         length = b"" if status in EMPTY_STATUSES else b"content-length: %d\r\n" % len(body)
         head = self._head(status, headers, length)
         self._write(head if self._head_only or not length else head + body)
+        self.status = status
 
     def begin(self, status: int, headers: bytes, length: int | None, first: bytes = b"") -> None:
         """The head of an answer that comes in pieces, and the first of them; length None: not known before its end."""
@@ -72,6 +75,7 @@ class Answer:
             self._chunked = True
             framing = b"transfer-encoding: chunked\r\n"
         self._write(self._head(status, headers, framing) + self._framed(first))
+        self.status = status
 
     async def send(self, data: bytes) -> None:
         """One more piece; waits while the client takes too little. ConnectionError once the client is gone."""

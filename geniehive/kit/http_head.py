@@ -87,8 +87,6 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> AnswerHead:
         if start:
             if lowered == b"content-type":
                 events = value[:17].lower() == b"text/event-stream"
-            elif not value and lowered.startswith(b"access-control-"):
-                continue  # llama.cpp sends them empty, and browsers stumble over that
             parts += (start, value, b"\r\n")
         elif lowered == b"content-length":
             length = int(value) if value.isdigit() else None
@@ -104,5 +102,6 @@ def read_head(headers: Iterable[tuple[bytes, bytes]]) -> AnswerHead:
 def _known(name: bytes) -> tuple[bytes, bytes]:
     """A header's name in lower case, and what to begin its line with; b"" if it stops here."""
     lowered = name.lower()
-    stops = lowered in _KEPT_BACK or lowered.startswith(b"x-geniehive-")
+    # Which web pages may read an answer is for who faces the browser to say, and engines don't know these pages.
+    stops = lowered in _KEPT_BACK or lowered.startswith((b"x-geniehive-", b"access-control-"))
     return lowered, b"" if stops else name + b": "

@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -21,6 +22,8 @@ _GOODBYE = 1.0
 _KEEPALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 # Seconds between two looks at a connection that is not read.
 _LOOK = 0.05
+# Linux's TCP state of a connection whose peer has ended its side.
+_CLOSE_WAIT = b"\x08"
 
 # Where aiohttp's words end and its quotation begins: of the line at fault, or of the first bytes of what is too long.
 _QUOTATION = re.compile(r"\n\s*\n|[:\s]*\b(?:bytearray\()?b['\"]")
@@ -55,10 +58,11 @@ def fault(message: str | None) -> str:
 
 
 @contextmanager
-def noticing_resets(transport: asyncio.Transport | None) -> Iterator[None]:
-    """Aborts the connection when its peer has reset it, though what the peer sent is not being read.
+def noticing_leavers(transport: asyncio.Transport | None) -> Iterator[None]:
+    """Aborts the connection when its peer has left, though what the peer sent is not being read.
 
     While a body is not taken further the loop doesn't look at its connection, and would not learn that the peer left.
+    A reset is seen everywhere; an end in order, behind what was sent, on Linux, and elsewhere once that is read.
     """
     if transport is None:
         yield
@@ -69,7 +73,7 @@ def noticing_resets(transport: asyncio.Transport | None) -> Iterator[None]:
     def look() -> None:
         if transport.is_closing():
             return
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or _ended(sock):
             transport.abort()
         timers[0] = loop.call_later(_LOOK, look)
 
@@ -80,24 +84,37 @@ def noticing_resets(transport: asyncio.Transport | None) -> Iterator[None]:
         timers[0].cancel()
 
 
+def _ended(sock: socket.socket) -> bool:
+    """Whether the peer has sent its last byte, read or not."""
+    if sys.platform != "linux":
+        return False
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1) == _CLOSE_WAIT
+
+
 async def listen(
-    make: Callable[[], asyncio.BaseProtocol], where: str, who: str, advice: str, context: ssl.SSLContext | None = None
+    make: Callable[[], asyncio.BaseProtocol],
+    where: str,
+    who: str,
+    advice: str,
+    context: ssl.SSLContext | None = None,
+    shared: bool = False,
 ) -> tuple[asyncio.Server, str]:
     """The server that listens on `where`, "HOST:PORT", and its URL, with the real port if 0 was asked for.
 
-    who, advice: for the UserError if the address can't be had. context: for HTTPS.
+    who, advice: for the UserError if the address can't be had. context: for HTTPS. shared: with other processes.
     """
     host, port = address.split(where)
     loop = asyncio.get_running_loop()
     try:
         if context is None:
-            server = await loop.create_server(make, host, port, backlog=_BACKLOG)
+            server = await loop.create_server(make, host, port, backlog=_BACKLOG, reuse_port=shared or None)
         else:
             server = await loop.create_server(
                 make,
                 host,
                 port,
                 backlog=_BACKLOG,
+                reuse_port=shared or None,
                 ssl=context,
                 ssl_handshake_timeout=_HANDSHAKE,
                 ssl_shutdown_timeout=_GOODBYE,

@@ -149,6 +149,29 @@ class Way(Value, frozen=True, kw_only=True):
     reason: str = ""
 
 
+class PromptAction(IntEnum):
+    """What becomes of the client's system prompt; the numbers are those of the contract's fields."""
+
+    PREPEND = 1
+    APPEND = 2
+    REPLACE = 3
+
+
+class SystemPrompt(Value, frozen=True, kw_only=True):
+    action: PromptAction
+    text: str
+
+
+class RequestPolicy(Value, frozen=True, kw_only=True):
+    """How to shape a request's body. operations empty: for all. defaults_json, overrides_json: a JSON object, or ""."""
+
+    operations: tuple[Operation, ...] = ()
+    defaults_json: str = ""
+    overrides_json: str = ""
+    system_prompt: SystemPrompt | None = None
+    user_template: str | None = None
+
+
 class Asset(Value, frozen=True, kw_only=True):
     """A model as one service offers it. `operations` empty: the service's."""
 
@@ -166,6 +189,7 @@ class Asset(Value, frozen=True, kw_only=True):
     size_bytes: int | None = None
     load_state: LoadState = LoadState.UNKNOWN
     slots: int | None = None
+    request_policies: tuple[RequestPolicy, ...] = ()
 
 
 class Service(Value, frozen=True, kw_only=True):
@@ -271,6 +295,7 @@ class Tier(Value, frozen=True, kw_only=True):
 
     label: str = ""
     strategy: Strategy = Strategy.ROUND_ROBIN
+    request_policy: RequestPolicy | None = None
     endpoints: tuple[TierEndpoint, ...] = ()
 
 

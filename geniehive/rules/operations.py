@@ -44,10 +44,6 @@ BY_PATH = {
 }
 
 
-# What gateways of this version offer of these; the rest stands in the contract for later ones.
-SERVED = (Operation.CHAT, Operation.COMPLETIONS, Operation.EMBEDDINGS)
-
-
 class Ability(IntEnum):
     TOOLS = 1
     VISION = 2

@@ -17,6 +17,8 @@ trust        certificates: which are good, which are revoked
 tokens       join tokens: look-up by digest, uses, expiry, revocation
 lookup       one name, for Resolve: precedence, near matches
 summary      how the cluster is
+usage        what gateways reported, by hour, until it is stored; each report once
+gauges       what is under way at gateways
 records      what is kept in the database
 refusal      why something was refused
 """

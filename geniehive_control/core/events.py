@@ -148,6 +148,14 @@ class Unsubscribed(Event, frozen=True, kw_only=True):
     subscriber_id: str
 
 
+class Ejected(Event, frozen=True, kw_only=True):
+    """What a gateway's process leaves out by itself: "endpoint/..."."""
+
+    gateway_id: str
+    instance_id: str
+    endpoints: tuple[str, ...] = ()
+
+
 class StoreFailed(Event, frozen=True, kw_only=True):
     """The database takes no writes, for this reason; None: it does again."""
 

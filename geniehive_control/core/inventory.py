@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from geniehive.rules import names
+from geniehive.rules import names, request_policy
 from geniehive.rules.model import Asset, Condition, Host, Inventory, Relay, Service
 from geniehive_control.core import reach
 from geniehive_control.core.effects import Refused
@@ -99,11 +99,22 @@ def _assets(service: Service) -> tuple[tuple[Asset, ...], list[Refused]]:
             refusal = field_invalid("upstream_name", f"{asset.upstream_name!r} is no model name")
         elif asset.upstream_name in taken:
             refusal = field_invalid("upstream_name", f"{asset.upstream_name!r} stands twice in {service.service}")
+        elif asset.request_policies:
+            refusal = _policy_refusal(asset)
         if refusal is None:
             taken[asset.upstream_name] = asset
         else:
             refused.append(Refused(service=service.service, upstream_name=asset.upstream_name, refusal=refusal))
     return tuple(taken.values()), refused
+
+
+def _policy_refusal(asset: Asset) -> Refusal | None:
+    for number, policy in enumerate(asset.request_policies):
+        try:
+            request_policy.check(policy)
+        except ValueError as error:
+            return field_invalid(f"request_policies[{number}]", str(error))
+    return None
 
 
 def _check_relay(relay: Relay, host_id: str) -> None:

@@ -2,6 +2,8 @@
 
 from enum import Enum
 
+import msgspec
+
 from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import ClientKey, Condition, Host, Service, Value
 
@@ -81,3 +83,5 @@ class Stored(Value, frozen=True, kw_only=True):
     keys: tuple[StoredKey, ...] = ()
     certificates: tuple[StoredCertificate, ...] = ()
     tokens: tuple[StoredToken, ...] = ()
+    # By process of a gateway, the last report that is in the sums of usage.
+    reported: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)

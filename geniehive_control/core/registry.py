@@ -123,6 +123,7 @@ class Registry:
             e.Subscribed: self._subscribed,
             e.Acknowledged: self._acknowledged,
             e.Unsubscribed: self._unsubscribed,
+            e.Ejected: self._ejected,
             e.StoreFailed: self._store_failed,
             e.Tick: self._tick,
         }
@@ -493,6 +494,15 @@ class Registry:
 
     def _unsubscribed(self, event: e.Unsubscribed, now: Now) -> list[Effect]:
         return [] if self._subscribers.pop(event.subscriber_id, None) is None else [Changed(cluster=True)]
+
+    def _ejected(self, event: e.Ejected, now: Now) -> list[Effect]:
+        who = event.gateway_id, event.instance_id
+        told = [s for s in self._subscribers.values() if (s.gateway_id, s.instance_id) == who]
+        if all(subscriber.ejected == event.endpoints for subscriber in told):
+            return []
+        for subscriber in told:
+            subscriber.ejected = event.endpoints
+        return [Changed(cluster=True)]
 
     def _send(self, subscriber: Subscriber) -> list[Effect]:
         update = subscriber.next(self._table, None if self._grace is None else self._grace.withholds)

@@ -32,6 +32,8 @@ class Subscriber:
         self.connected = connected
         # The gateway's words, if its last answer was a refusal.
         self.rejected: str | None = None
+        # What it leaves out by itself.
+        self.ejected: tuple[str, ...] = ()
         self._held: dict[str, str] = dict(event.held)
         self._refused: _Contents = {}
         self._dirty: set[str] = {*table, *event.held}

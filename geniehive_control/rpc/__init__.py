@@ -9,8 +9,10 @@ errors             refusals of the core and the store -> geniehive.failures
 streams            writes a mailbox to a stream while its messages are read
 paging             pages of lists
 views              hosts, services, gateways as the contract shows them
+reports            what gateways report, between messages and `geniehive_control.usage`
+usage_query        QueryUsage, likewise
 node_service       NodeService: Enroll, Leave, Session
-routing_service    RoutingService: WatchRoutes, Resolve, ListRoutes
-registry_service   RegistryService: lists, gets, watches, how the cluster is
+routing_service    RoutingService: WatchRoutes, ReportOutcomes, Resolve, ListRoutes
+registry_service   RegistryService: lists, gets, watches, usage, how the cluster is
 admin_service      AdminService: client keys, join tokens, ForgetHost, RevokeCredential
 """

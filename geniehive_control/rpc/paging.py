@@ -28,7 +28,7 @@ def page(request: Message, items: Iterable[tuple[str, T]], render: Callable[[T],
 
     items: with what they are ordered by, in that order. Refusal: FIELD_INVALID.
     """
-    size, after = _asked(request)
+    size, after = asked(request)
     query = _query(request)
     messages: list[M] = []
     total, last = 0, ""
@@ -44,7 +44,8 @@ def page(request: Message, items: Iterable[tuple[str, T]], render: Callable[[T],
     return messages, ""
 
 
-def _asked(request: Message) -> tuple[int, str | None]:
+def asked(request: Message) -> tuple[int, str | None]:
+    """How many objects a page has, and after which order it begins; None: at the beginning. Refusal: FIELD_INVALID."""
     size: int = request.page_size  # type: ignore[attr-defined]
     token: str = request.page_token  # type: ignore[attr-defined]
     if size < 0:

@@ -41,7 +41,6 @@ def _peers(*peers: str, scopes: frozenset[Scope] = NONE, not_served: str = "") -
 
 _NO_ROLES = "this version has no roles and aliases; call models by their own names"
 _NO_BENCHMARKS = "this version keeps no benchmarks"
-_NO_REPORTS = "this version does not collect outcomes"
 _NO_COMMANDS = "this version sends no commands to nodes; ask the engine itself"
 
 POLICY: dict[str, Rule] = {
@@ -49,7 +48,7 @@ POLICY: dict[str, Rule] = {
     "/geniehive.v1.NodeService/Leave": _peers(NODE, GATEWAY),
     "/geniehive.v1.NodeService/Session": _peers(NODE),
     "/geniehive.v1.RoutingService/WatchRoutes": _peers(GATEWAY),
-    "/geniehive.v1.RoutingService/ReportOutcomes": _peers(GATEWAY, not_served=_NO_REPORTS),
+    "/geniehive.v1.RoutingService/ReportOutcomes": _peers(GATEWAY),
     "/geniehive.v1.RoutingService/AwaitModel": _peers(GATEWAY, not_served=_NO_COMMANDS),
     "/geniehive.v1.RoutingService/Resolve": _peers(GATEWAY, scopes=frozenset({Scope.INFER, Scope.READ})),
     "/geniehive.v1.RoutingService/ListRoutes": Rule(READ),
@@ -67,7 +66,8 @@ POLICY: dict[str, Rule] = {
     "/geniehive.v1.RegistryService/GetClusterHealth": Rule(READ),
     "/geniehive.v1.RegistryService/WatchRegistry": Rule(READ),
     "/geniehive.v1.RegistryService/WatchLoad": Rule(READ),
-    "/geniehive.v1.RegistryService/QueryUsage": Rule(READ, not_served=_NO_REPORTS),
+    # Gateways show it to their clients.
+    "/geniehive.v1.RegistryService/QueryUsage": _peers(GATEWAY, scopes=READ),
     "/geniehive.v1.AdminService/CreateRole": Rule(OPERATE, not_served=_NO_ROLES),
     "/geniehive.v1.AdminService/UpdateRole": Rule(OPERATE, not_served=_NO_ROLES),
     "/geniehive.v1.AdminService/DeleteRole": Rule(OPERATE, not_served=_NO_ROLES),

@@ -15,6 +15,8 @@ from geniehive_control.hub import Hub, Watch
 from geniehive_control.rpc import views
 from geniehive_control.rpc.guard import caller
 from geniehive_control.rpc.paging import page
+from geniehive_control.rpc.usage_query import query_usage
+from geniehive_control.usage import Usage
 
 # After so long without anything else a watch says that it is still there, in seconds.
 QUIET = 10.0
@@ -24,8 +26,9 @@ _Event = pb.WatchRegistryResponse
 
 
 class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
-    def __init__(self, hub: Hub, control_id: str, quiet: float = QUIET) -> None:
+    def __init__(self, hub: Hub, control_id: str, usage: Usage, quiet: float = QUIET) -> None:
         self._hub = hub
+        self._usage = usage
         self._registry = hub.registry
         self._control_id = control_id
         self._quiet = quiet
@@ -146,7 +149,17 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
             for name in host.loads:
                 if (load := host.load_of(name, now)) is not None:
                     response.services.append(convert.service_load_to_proto(load))
+        for (model, operation), (in_flight, waiting) in self._usage.routes().items():
+            response.routes.add(
+                model=model,
+                operation=operation,
+                in_flight=in_flight,
+                waiting=waiting,
+            )
         return response
+
+    async def QueryUsage(self, request: pb.QueryUsageRequest, context: Any) -> pb.QueryUsageResponse:
+        return await query_usage(request, self._usage, self._hub.now().wall)
 
 
 class _Sent:

@@ -20,7 +20,9 @@ from geniehive_control.hub import Hub
 from geniehive_control.rpc.certificates import Certificates, given
 from geniehive_control.rpc.guard import caller
 from geniehive_control.rpc.paging import page
+from geniehive_control.rpc.reports import Reports
 from geniehive_control.rpc.streams import converse
+from geniehive_control.usage import Usage
 
 # Of the resources in one part of an update: below the 4 MiB of a message, with room for the rest.
 _PART_BYTES = 3 * 1024 * 1024
@@ -29,8 +31,11 @@ _LONGEST_REASON = 1000
 
 
 class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
-    def __init__(self, hub: Hub, control_id: str, certificates: Certificates, part_bytes: int = _PART_BYTES) -> None:
+    def __init__(
+        self, hub: Hub, control_id: str, certificates: Certificates, usage: Usage, part_bytes: int = _PART_BYTES
+    ) -> None:
         self._hub = hub
+        self._usage = usage
         self._certificates = certificates
         self._control_id = control_id
         self._part_bytes = part_bytes
@@ -106,6 +111,15 @@ class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
                 self._made.clear()
             made = self._made[resource.name] = convert.resource_to_proto(resource)
         return made
+
+    async def ReportOutcomes(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
+        reports = Reports(self._hub, self._usage, caller().certificate)
+        box = self._usage.open(reports.stream_id)
+        try:
+            await context.write(reports.first_words())
+            await converse(context, box, reports.accepted, lambda message: reports.take(box, message))
+        finally:
+            self._usage.close(reports.stream_id)
 
     async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:
         found = lookup.resolve(

@@ -31,6 +31,7 @@ from geniehive_control.rpc.guard import Guard
 from geniehive_control.rpc.node_service import Intervals, NodeService
 from geniehive_control.rpc.registry_service import QUIET, RegistryService
 from geniehive_control.rpc.routing_service import RoutingService
+from geniehive_control.usage import Usage
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class Server:
         authenticator: Authenticator,
         intervals: Intervals,
         control_id: str,
+        usage: Usage,
         quiet: float = QUIET,
         joining: Joining | None = None,
         idle_ms: int = _IDLE_MS,
@@ -128,8 +130,8 @@ class Server:
         self._server = grpc.aio.server(interceptors=[Guard(authenticator)], options=options)
         # Abstract: the guard answers for the methods that stand in the contract before they are served.
         nodes = NodeService(hub, intervals, certificates)
-        routing = RoutingService(hub, control_id, certificates)  # type: ignore[abstract]
-        registry = RegistryService(hub, control_id, quiet)  # type: ignore[abstract]
+        routing = RoutingService(hub, control_id, certificates, usage)  # type: ignore[abstract]
+        registry = RegistryService(hub, control_id, usage, quiet)  # type: ignore[abstract]
         admin = AdminService(hub, certificates)  # type: ignore[abstract]
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(nodes, self._server)
         routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(routing, self._server)

@@ -68,6 +68,7 @@ def gateway_status(subscriber: Subscriber) -> registry_service_pb2.GatewayStatus
         connect_time=convert.timestamp(subscriber.connected),
         current=subscriber.current,
         rejected=rejected,
+        ejected_endpoints=subscriber.ejected,
     )
 
 

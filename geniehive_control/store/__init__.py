@@ -3,5 +3,6 @@
 tables     the tables, as SQLAlchemy knows them
 engine     addresses of databases, connections, and what their errors mean
 migrate    brings a database to the newest revision, under a lock
+usage      statements about usage: batches added, sums asked for
 database   the Store of `ports`: reads at start, writes in whole steps
 """

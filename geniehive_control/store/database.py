@@ -15,9 +15,11 @@ from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import ClientKey, Condition, Host, Scope, Service
 from geniehive_control.core import tokens, trust
 from geniehive_control.core.records import Origin, Stored, StoredCertificate, StoredHost, StoredKey, StoredToken
+from geniehive_control.core.usage import Batch, Group, Query, Who
 from geniehive_control.ports import Audit
 from geniehive_control.store import engine as engines
 from geniehive_control.store import migrate
+from geniehive_control.store import usage as usage_rows
 from geniehive_control.store.tables import audit, certificates, client_keys, cluster, hosts, join_tokens, services
 
 log = logging.getLogger(__name__)
@@ -88,12 +90,14 @@ class Database:
             found_certificates = tuple(map(_certificate, rows))
             rows = await connection.execute(sa.select(join_tokens).order_by(join_tokens.c.created))
             found_tokens = tuple(map(_token, rows))
+            reported = await usage_rows.reported(connection)
         return Stored(
             cluster_id=cluster_id,
             hosts=tuple(found_hosts),
             keys=found_keys,
             certificates=found_certificates,
             tokens=found_tokens,
+            reported=reported,
         )
 
     async def _cluster_id(self, connection: AsyncConnection) -> str:
@@ -207,6 +211,18 @@ class Database:
         async with engines.step(self._engine) as connection:
             await connection.execute(statement)
             await _note(connection, line)
+
+    async def add_usage(self, batch: Batch, at: float) -> None:
+        async with engines.step(self._engine) as connection:
+            await usage_rows.add(connection, self._insert, batch, at)
+
+    async def usage(self, query: Query) -> list[Group]:
+        async with engines.step(self._engine) as connection:
+            return await usage_rows.groups(connection, query)
+
+    async def prune_usage(self, first: int, since: float) -> dict[Who, int]:
+        async with engines.step(self._engine) as connection:
+            return await usage_rows.prune(connection, first, since)
 
     async def ping(self) -> None:
         # A new value each time: SQLite does not write one that is as it was, and a full disk would go unseen.

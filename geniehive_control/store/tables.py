@@ -3,7 +3,22 @@
 Times are seconds since the epoch. A `body` is JSON of the noun in `geniehive.rules.model` or `core.records`.
 """
 
-from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+
+from geniehive_control.core.usage import NUMBERS, SECONDS
 
 metadata = MetaData(
     naming_convention={
@@ -95,4 +110,33 @@ audit = Table(
     Column("caller", String(64), nullable=False),
     Column("action", String(64), nullable=False),
     Column("target", Text, nullable=False),
+)
+
+# Sums of one hour; what was added last is in no other table.
+usage = Table(
+    "usage",
+    metadata,
+    # Since the epoch.
+    Column("hour", Integer, primary_key=True, autoincrement=False),
+    # Of the five that follow: these may be too long for an index.
+    Column("digest", String(32), primary_key=True),
+    Column("key_id", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("operation", Integer, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("route_label", Text, nullable=False),
+    # Of `endpoint`, to sum by.
+    Column("host", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    *(Column(name, Double if name in SECONDS else BigInteger, nullable=False) for name in NUMBERS),
+)
+
+# The last report of each gateway process that is in `usage`.
+usage_reports = Table(
+    "usage_reports",
+    metadata,
+    Column("gateway_id", String(256), primary_key=True),
+    Column("instance_id", String(256), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("at", Double, nullable=False),
 )

@@ -14,14 +14,15 @@ _BY_NAME: tuple[tuple[re.Pattern[str], tuple[Operation, ...]], ...] = tuple(
     for words, operations in (
         (r"rerank(?:er)?", (_O.RERANK,)),
         (r"embed(?:ding)?s?|embedder|bge|e5|gte|(?:all-)?minilm|mxbai|gritlm", (_O.EMBEDDINGS,)),
-        (r"whisper|transcribe|parakeet|asr", (_O.TRANSCRIPTION,)),
+        (r"whisper", (_O.TRANSCRIPTION, _O.TRANSLATION)),
+        (r"transcribe|parakeet|asr", (_O.TRANSCRIPTION,)),
         (r"tts|kokoro|piper", (_O.SPEECH,)),
         (r"dall-e|gpt-image|stable-diffusion|sdxl|sd3|flux|imagen|image", (_O.IMAGES,)),
         (r"moderation", (_O.MODERATIONS,)),
     )
 )
 
-# As model lists spell it in "type": LM Studio, Together and others.
+# As model lists spell it in "type" (LM Studio, Together and others) or "task" (speaches, by the words of Hugging Face).
 _BY_TYPE: dict[str, tuple[Operation, ...]] = {
     "llm": TEXT,
     "vlm": TEXT,
@@ -37,6 +38,13 @@ _BY_TYPE: dict[str, tuple[Operation, ...]] = {
     "transcribe": (_O.TRANSCRIPTION,),
     "stt": (_O.TRANSCRIPTION,),
     "tts": (_O.SPEECH,),
+    "text-generation": TEXT,
+    "feature-extraction": (_O.EMBEDDINGS,),
+    "sentence-similarity": (_O.EMBEDDINGS,),
+    "text-ranking": (_O.RERANK,),
+    "automatic-speech-recognition": (_O.TRANSCRIPTION, _O.TRANSLATION),
+    "text-to-speech": (_O.SPEECH,),
+    "text-to-image": (_O.IMAGES,),
 }
 
 
@@ -49,5 +57,5 @@ def by_name(name: str) -> tuple[Operation, ...]:
 
 
 def by_type(word: object) -> tuple[Operation, ...]:
-    """For the "type" of an entry in a model list. Empty if there is none, or an unknown one."""
+    """For the "type" or "task" of an entry in a model list. Empty if there is none, or an unknown one."""
     return _BY_TYPE.get(word.lower(), ()) if isinstance(word, str) else ()

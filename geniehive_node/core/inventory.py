@@ -7,6 +7,7 @@ its models' names still exist; one that was found by chance is forgotten after `
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import msgspec
 from msgspec.structs import replace
@@ -103,10 +104,12 @@ class Found(Value, frozen=True, kw_only=True):
 
 
 class Offer(Value, frozen=True, kw_only=True):
-    """The offer changed. `sources`: the source behind each service, by the second half of its name."""
+    """The offer changed. `sources`: the source behind each service, by the second half of its name; `paths`: those of
+    the API that it has elsewhere, of services that have such."""
 
     inventory: Inventory
     sources: dict[str, str]
+    paths: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
 
 
 Effect = Found | Offer
@@ -233,6 +236,7 @@ class Catalog:
     def _offer(self, now: float) -> Offer:
         services = []
         sources = {}
+        paths = {}
         for state in self._states.values():
             if not self._listed(state, now):
                 state.service_id = None
@@ -241,12 +245,14 @@ class Catalog:
             assert state.service_id is not None
             services.append(self._service(state, state.service_id))
             sources[state.service_id] = state.source.key
+            if state.snapshot is not None and state.snapshot.paths:
+                paths[state.service_id] = dict(state.snapshot.paths)
         relay = self._placed.relay
         if relay is not None:
             relay = replace(relay, host_id=self._host.host_id)
         # The session counts revisions; here the offer is what it says.
         inventory = Inventory(revision=0, host=self._host, services=budget.fit(services, self._limit), relay=relay)
-        return Offer(inventory=inventory, sources=sources)
+        return Offer(inventory=inventory, sources=sources, paths=paths)
 
     def _listed(self, state: _State, now: float) -> bool:
         if state.source.expected:
@@ -276,13 +282,14 @@ class Catalog:
 
     def _service(self, state: _State, service_id: str) -> Service:
         source, snapshot = state.source, state.snapshot
-        found, trouble = ways.of(source, self._placed.reach, state.outside)
+        found, trouble = ways.of(source, self._placed.reach, state.outside, bool(snapshot and snapshot.paths))
         service = Service(
             service=names.join_service(self._host.host_id, service_id),
             runtime=(snapshot.runtime if snapshot else source.runtime or state.runtime or "")[:100],
             ways=found,
             hosted=source.hosted,
             demo=source.demo,
+            concurrency_limit=source.concurrency_limit,
             condition=self._condition(state, trouble),
         )
         if snapshot is None:
@@ -315,6 +322,9 @@ class Catalog:
                 asset = replace(asset, operations=())
             if state.trouble is Trouble.LOADING:
                 asset = replace(asset, load_state=LoadState.LOADING)
+            if source.policies:
+                fitting = [p.policy for p in source.policies if any(fnmatchcase(asset.asset_id, m) for m in p.models)]
+                asset = replace(asset, request_policies=tuple(fitting))
             assets.append(asset)
         return tuple(assets)
 

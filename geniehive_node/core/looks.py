@@ -2,7 +2,7 @@
 
 from enum import Enum, IntEnum
 
-from geniehive.rules.model import Asset, Value
+from geniehive.rules.model import Asset, RequestPolicy, Value
 from geniehive.rules.operations import Operation
 
 
@@ -14,13 +14,20 @@ class Choice(Enum):
     RELAY = "relay"
 
 
+class ModelPolicy(Value, frozen=True, kw_only=True):
+    """What is configured for models whose name fits one of these patterns."""
+
+    models: tuple[str, ...]
+    policy: RequestPolicy
+
+
 class Source(Value, frozen=True, kw_only=True):
     """Where an engine or provider is, or may be. Its key is not here: cores hold no secrets.
 
     key: tells sources apart; for people too, such as "http://127.0.0.1:11434".
     url: scheme, host and port as gateways would dial them.
     base_path: what stands before "/models"; "/v1" unless the engine is elsewhere.
-    name, runtime, operations, models: as configured; None or empty if not.
+    name, runtime, operations, models, policies, concurrency_limit: as configured; None or empty if not.
     """
 
     key: str
@@ -36,6 +43,8 @@ class Source(Value, frozen=True, kw_only=True):
     hosted: bool = False
     demo: bool = False
     way: Choice = Choice.AUTO
+    policies: tuple[ModelPolicy, ...] = ()
+    concurrency_limit: int | None = None
 
     @property
     def expected(self) -> bool:
@@ -47,6 +56,7 @@ class Snapshot(Value, frozen=True, kw_only=True):
     """What an engine offers now. Figures that change with every request are in Figures.
 
     cluster: set if this is a GenieHive gateway: the id of its cluster.
+    paths: of the API, with the engine's own in their place, where that differs.
     """
 
     runtime: str
@@ -56,6 +66,7 @@ class Snapshot(Value, frozen=True, kw_only=True):
     slots: int | None = None
     loads_on_request: bool = False
     cluster: str | None = None
+    paths: tuple[tuple[str, str], ...] = ()
 
 
 class Figures(Value, frozen=True, kw_only=True):

@@ -1,7 +1,8 @@
 """How gateways reach an engine, and which path it wants.
 
     the engine                              gateways of this machine    of other machines
-    needs a key, or has its API elsewhere   relay                       relay
+    needs a key, or has its API elsewhere,  relay                       relay
+    or some of it
     listens on loopback                     direct, relay               relay
     answers at this machine's address too   direct, relay               direct, relay
     is on another machine                   direct, relay               direct, relay
@@ -37,9 +38,15 @@ class Ways(NamedTuple):
     trouble: str = ""
 
 
-def of(source: Source, reach: Reach, outside: str | None = None) -> Ways:
-    """The ways to a source. outside: the URL at which a loopback engine was found to answer other machines too."""
+def of(source: Source, reach: Reach, outside: str | None = None, own_paths: bool = False) -> Ways:
+    """The ways to a source.
+
+    outside: the URL at which a loopback engine was found to answer other machines too. own_paths: the engine has some
+    of the API at paths of its own.
+    """
     directs, why_relay = _direct(source, reach, outside)
+    if own_paths and not source.has_key:
+        directs, why_relay = (), "it has some of its API at other paths than usual"
     if source.way is Choice.RELAY:
         directs, why_relay = (), "it was chosen (setting way)"
     relayed = () if source.way is Choice.DIRECT or reach.no_relay else (Way(reason=why_relay),)

@@ -1,5 +1,6 @@
 """Questions to an engine over HTTP, with short limits and failures in words."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -37,11 +38,12 @@ _HEADERS = [
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a source is, and its key, which is a secret."""
+    """Where a source is, and its key, which is a secret. paths: of the API, with its own in their place."""
 
     origin: Origin
     base_path: str
     key: str | None = field(default=None, repr=False)
+    paths: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

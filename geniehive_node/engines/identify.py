@@ -7,15 +7,16 @@ status alone proves nothing.
 from typing import NamedTuple
 
 from geniehive_node.core.looks import LookFailed, Source, Trouble
-from geniehive_node.engines import llamacpp, told
+from geniehive_node.engines import llamacpp, tei, told
 from geniehive_node.engines.ask import GENIEHIVE, Answer, Asker, Engine
 from geniehive_node.engines.ollama import Ollama
 from geniehive_node.engines.openai import OpenAI, geniehive_cluster, model_list, no_list
+from geniehive_node.engines.serves import described
 
 # What `owned_by` says in a list of models.
 SIGNS = {"llamacpp": "llamacpp", "vllm": "vllm", "sglang": "sglang", "llama-swap": "llama-swap"}
 # Settings may name these. "auto" finds out.
-RUNTIMES = ("auto", "ollama", "llamacpp", "vllm", "sglang", "lmstudio", "openai")
+RUNTIMES = ("auto", "ollama", "llamacpp", "vllm", "sglang", "lmstudio", "tei", "openai")
 
 
 class Kind(NamedTuple):
@@ -36,6 +37,8 @@ async def identify(asker: Asker, source: Source) -> Engine:
             return llamacpp.Router(asker, props) if props.get("role") == "router" else llamacpp.Single(asker)
         case "vllm":
             return OpenAI(asker, source, "vllm", await _version(asker, "/version"))
+        case tei.RUNTIME:
+            return tei.Tei(asker)
     return OpenAI(asker, source, *kind)
 
 
@@ -60,8 +63,10 @@ async def _kind(asker: Asker, source: Source) -> Kind:
         return Kind("ollama", await _version(asker, "/api/version"))
     if await _is_lmstudio(asker):
         return Kind("lmstudio")
+    if entries is None and tei.is_info(_json(await asker.get("/info"))):
+        return Kind(tei.RUNTIME)
     if entries is None and not (source.configured and source.models):
-        raise no_list(answer)
+        raise no_list(answer, await described(asker) or () if source.configured else ())
     if not source.configured and told.table(answer.json()).get("object") != "list":
         raise LookFailed(Trouble.STRANGE, "answers with a list that is not quite one of models")
     return Kind("localai" if nameless and await _is_localai(asker) else "openai")

@@ -15,14 +15,21 @@ from geniehive_node.core.looks import Figures, LookFailed, Snapshot, Trouble
 from geniehive_node.engines import told
 from geniehive_node.engines.ask import Answer, Asker
 from geniehive_node.engines.openai import asset_id, model_list
+from geniehive_node.engines.serves import TEXT
 
 RUNTIME = "llamacpp"
 _O = Operation
-_TEXT = (*guess.TEXT, _O.RESPONSES, _O.MESSAGES)
 # Word pieces (BERT) and unigrams (XLM-R, T5): vocabularies of models that embed and don't write.
 _EMBEDDING_VOCABULARIES = frozenset({3, 4})
 # Questions that cost nothing: refused as incomplete where the operation is served, with 501 where it is not.
-_TRIED = (("/v1/chat/completions", _TEXT), ("/v1/embeddings", (_O.EMBEDDINGS,)), ("/v1/rerank", (_O.RERANK,)))
+_TRIED = (
+    ("/v1/chat/completions", guess.TEXT),
+    ("/v1/responses", (_O.RESPONSES,)),
+    ("/v1/messages", (_O.MESSAGES,)),
+    ("/v1/embeddings", (_O.EMBEDDINGS,)),
+    ("/v1/rerank", (_O.RERANK,)),
+    ("/v1/audio/transcriptions", (_O.TRANSCRIPTION,)),
+)
 _NOT_SERVED = 501
 _STATES = {
     "unloaded": LoadState.UNLOADED,
@@ -82,7 +89,7 @@ class Single:
             return self._operations
         if sleeping:
             # Asking would wake it; what is usual holds until it is awake.
-            return self._operations or _by_vocabulary(entry) or _TEXT
+            return self._operations or _by_vocabulary(entry) or TEXT
         served: tuple[Operation, ...] = ()
         for path, operations in _TRIED:
             answer = await self._asker.post(path, {})
@@ -120,7 +127,7 @@ class Router:
         snapshot = Snapshot(
             runtime=RUNTIME,
             version=self._version,
-            operations=(*_TEXT, _O.EMBEDDINGS),
+            operations=(*TEXT, _O.EMBEDDINGS),
             assets=assets,
             loads_on_request=self._autoload,
         )
@@ -134,7 +141,7 @@ class Router:
         return Asset(
             asset_id=asset_id(entry["id"]),
             upstream_name=entry["id"],
-            operations=_by_arguments(arguments) or _by_vocabulary(entry) or guess.by_name(entry["id"]) or _TEXT,
+            operations=_by_arguments(arguments) or _by_vocabulary(entry) or guess.by_name(entry["id"]) or TEXT,
             abilities=has,
             lacking_abilities=lacks,
             context_tokens=told.whole(meta.get("n_ctx")),

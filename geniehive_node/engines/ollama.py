@@ -13,6 +13,8 @@ _O = Operation
 _RESPONSES_SINCE = (0, 13, 3)
 _MESSAGES_SINCE = (0, 14, 0)
 _ABILITIES = {"tools": Ability.TOOLS, "vision": Ability.VISION, "thinking": Ability.REASONING}
+# Besides "completion", which has several.
+_OPERATIONS = {"embedding": _O.EMBEDDINGS, "audio": _O.TRANSCRIPTION}
 # Families whose models only embed; for releases that don't list capabilities.
 _EMBEDDERS = frozenset({"bert", "nomic-bert", "nomic-bert-moe"})
 
@@ -42,7 +44,7 @@ class Ollama:
         snapshot = Snapshot(
             runtime="ollama",
             version=self._version,
-            operations=(*self._text, _O.EMBEDDINGS),
+            operations=(*self._text, *_OPERATIONS.values()),
             assets=assets,
             loads_on_request=True,
         )
@@ -115,7 +117,7 @@ class Ollama:
     def _operations(self, capabilities: Any, details: dict[str, Any]) -> tuple[Operation, ...]:
         if isinstance(capabilities, list):
             text = self._text if "completion" in capabilities else ()
-            return text + ((_O.EMBEDDINGS,) if "embedding" in capabilities else ())
+            return text + tuple(o for word, o in _OPERATIONS.items() if word in capabilities)
         return (_O.EMBEDDINGS,) if told.word(details.get("family")) in _EMBEDDERS else self._text
 
 

@@ -3,21 +3,17 @@
 What the list tells beyond ids differs; what is found is taken, the rest stays unset or follows from the name.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 from geniehive.rules.model import Asset, LoadState
 from geniehive.rules.operations import Ability, Operation
-from geniehive_node.core import guess
 from geniehive_node.core.looks import Figures, LookFailed, Snapshot, Source, Trouble
 from geniehive_node.engines import told
 from geniehive_node.engines.ask import GENIEHIVE, Answer, Asker
+from geniehive_node.engines.providers import CHAT_ALONE, KNOWN
+from geniehive_node.engines.serves import Serves, ask
 
-_O = Operation
-_MORE: dict[str, tuple[Operation, ...]] = {
-    "vllm": (_O.RESPONSES, _O.MESSAGES),
-    "sglang": (_O.RESPONSES, _O.MESSAGES),
-    "lmstudio": (_O.RESPONSES, _O.MESSAGES),
-}
 # The context that an engine with the model in memory, or a provider, grants to a request.
 _CONTEXT_IN_FORCE = ("max_model_len", "context_length", "context_window")
 _ALWAYS_LOADED = frozenset({"vllm", "sglang"})
@@ -33,10 +29,9 @@ class OpenAI:
         self._source = source
         self._runtime = runtime
         self._version = version
-        self._base = guess.TEXT + _MORE.get(runtime, ())
-        if source.hosted:
-            # Providers have left the completions of old behind.
-            self._base = (_O.CHAT,)
+        # What it serves, and the models for which that was found out.
+        self._serves: Serves | None = None
+        self._asked_for: tuple[str, ...] = ()
 
     async def look(self) -> tuple[Snapshot, Figures]:
         answer = await self._asker.models()
@@ -49,24 +44,29 @@ class OpenAI:
                 raise no_list(answer)
             # Declared by hand, since such servers tell nothing; an answer at all shows that it lives.
             entries = []
-        assets = tuple(asset for asset in map(self._asset, entries) if asset is not None)
+        serves = await self._found_out(tuple(entry["id"] for entry in entries))
+        assets = tuple(self._asset(entry, serves) for entry in entries if entry["id"])
         snapshot = Snapshot(
             runtime=self._runtime,
             version=self._version,
-            operations=self._base,
+            operations=serves.base,
             assets=assets,
             loads_on_request=self._runtime in _LOADS_BY_ITSELF,
             cluster=cluster,
         )
         return snapshot, Figures()
 
-    def _asset(self, entry: dict[str, Any]) -> Asset | None:
-        name = entry.get("id")
-        if not isinstance(name, str) or not name:
-            return None
-        operations = guess.by_type(entry.get("type")) or guess.by_name(name)
-        if operations == guess.TEXT:
-            operations = ()
+    async def _found_out(self, models: tuple[str, ...]) -> Serves:
+        """Once for each set of models, since the answer holds until the server is started anew."""
+        if self._serves is None or self._asked_for != models:
+            self._serves = (
+                _of_provider(self._source.runtime) if self._source.hosted else await ask(self._asker, self._runtime)
+            )
+            self._asked_for = models
+        return self._serves
+
+    def _asset(self, entry: dict[str, Any], serves: Serves) -> Asset:
+        name = entry["id"]
         has, lacks = _abilities(entry)
         in_force = next((n for key in _CONTEXT_IN_FORCE if (n := told.whole(entry.get(key)))), None)
         meta = told.table(entry.get("meta"))
@@ -75,13 +75,18 @@ class OpenAI:
         return Asset(
             asset_id=asset_id(name),
             upstream_name=name,
-            operations=operations,
+            operations=serves.of(entry),
             abilities=has,
             lacking_abilities=lacks,
             context_tokens=in_force or told.whole(meta.get("n_ctx")),
             max_context_tokens=told.whole(entry.get("max_context_length")),
             load_state=_STATES.get(status, state),
         )
+
+
+def _of_provider(name: str | None) -> Serves:
+    known = KNOWN.get(name or "")
+    return Serves(known.operations if known else CHAT_ALONE)
 
 
 def geniehive_cluster(answer: Answer) -> str | None:
@@ -110,9 +115,16 @@ def model_list(answer: Answer) -> list[dict[str, Any]] | None:
     return None
 
 
-def no_list(answer: Answer) -> LookFailed:
+def no_list(answer: Answer, serves: Collection[Operation] = ()) -> LookFailed:
+    """serves: what the server says that it has paths for, if it does."""
     if answer.status >= 500:
         return LookFailed(Trouble.UNREACHABLE, f"answers its list of models with status {answer.status}")
+    if serves:
+        words = ", ".join(o.word for o in sorted(serves))
+        return LookFailed(
+            Trouble.STRANGE,
+            f"serves {words}, but has no list of models; name them in the node's settings: models: [...]",
+        )
     return LookFailed(
         Trouble.STRANGE,
         f"answers (status {answer.status}), but with no list of models; if it serves models all the same, "

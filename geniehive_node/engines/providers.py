@@ -2,14 +2,22 @@
 
 from typing import NamedTuple
 
+from geniehive.rules.operations import Operation
+
+# Providers have left the completions of old behind.
+CHAT_ALONE = (Operation.CHAT,)
+
 
 class Provider(NamedTuple):
+    """operations: of its models that write."""
+
     url: str
     key_variable: str
+    operations: tuple[Operation, ...] = CHAT_ALONE
 
 
 KNOWN = {
-    "openai": Provider("https://api.openai.com/v1", "OPENAI_API_KEY"),
+    "openai": Provider("https://api.openai.com/v1", "OPENAI_API_KEY", (Operation.CHAT, Operation.RESPONSES)),
     "openrouter": Provider("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
     "groq": Provider("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
     "mistral": Provider("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),

@@ -287,7 +287,6 @@ async def test_what_is_not_served_says_so() -> None:
         for call in (
             control.registry.ListRoles(pb.ListRolesRequest(), metadata=READ),
             control.registry.ListBenchmarkSamples(pb.ListBenchmarkSamplesRequest(), metadata=READ),
-            control.registry.QueryUsage(pb.QueryUsageRequest(), metadata=READ),
         ):
             error = await refused(call)
             assert (error.name, error.code) == ("NOT_SERVED", grpc.StatusCode.UNIMPLEMENTED)

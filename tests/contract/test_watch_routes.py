@@ -180,7 +180,8 @@ async def test_a_change_arrives_within_milliseconds() -> None:
 async def test_parts_are_of_the_size_asked_for() -> None:
     async with running_control() as control:
         await control.node("gpu-1", service("gpu-1/b", *(f"m{number}" for number in range(50))))
-        routing = RoutingService(control.hub, "c", Certificates(control.hub, None), part_bytes=500)  # type: ignore[abstract]
+        certificates = Certificates(control.hub, None)
+        routing = RoutingService(control.hub, "c", certificates, control.usage, part_bytes=500)  # type: ignore[abstract]
         gateway = control.watch()
         await gateway.subscribe()
         await gateway.apply()

@@ -47,6 +47,7 @@ from geniehive_control.rpc.auth import Authenticator, Required, digest
 from geniehive_control.rpc.node_service import Intervals
 from geniehive_control.rpc.server import Addresses, Server
 from geniehive_control.rpc.server import Tls as Listeners
+from geniehive_control.usage import Usage
 from tests.support.cluster import inventory
 from tests.support.fake_store import FakeStore
 
@@ -302,6 +303,9 @@ class Member:
     def watch(self) -> Gateway:
         return self._control.keep(Gateway(self.routing.WatchRoutes()))
 
+    def reports(self) -> Stream:
+        return self._control.keep(Stream(self.routing.ReportOutcomes()))
+
 
 class Joined(NamedTuple):
     """What Enroll gave, and the daemons that have it now, by kind."""
@@ -332,10 +336,12 @@ class Control:
         server: Server,
         store: FakeStore,
         addresses: Addresses,
+        usage: Usage,
         authority: certificates.Authority | None = None,
         own: OwnCertificate | None = None,
     ) -> None:
         self.hub = hub
+        self.usage = usage
         self.server = server
         self.store = store
         self.address = addresses.plain
@@ -477,13 +483,15 @@ async def running_control(
     tls: bool | certificates.Authority = False,
     certificate_seconds: float = 3600.0,
     idle_ms: int = 300_000,
+    report_interval: float = 5.0,
 ) -> AsyncIterator[Control]:
     """tls: with the listeners for other machines; an authority: by this CA, for a control that restarts."""
     store = store or FakeStore()
     clock = SystemClock()
     pace = Pace(lease_ttl=lease_ttl, restart_grace=restart_grace)
     now = Now(clock.now(), clock.wall())
-    registry = Registry(await store.load(), now, pace, configured(), tls=tls is not False)
+    stored = await store.load()
+    registry = Registry(stored, now, pace, configured(), tls=tls is not False)
     hub = Hub(registry, store, clock, Backoff(0.01, 0.02))
     required = required or Required(node_keys=(digest(NODE_SECRET),))
     intervals = Intervals(lease_ttl=lease_ttl, heartbeat=lease_ttl / 3, load=1.0)
@@ -495,10 +503,12 @@ async def running_control(
         issuer = CertificateIssuer(authority)
         joining = Joining(hub, store, issuer, certificate_seconds, lambda port: [f"192.0.2.1:{port}"])
     authenticator = Authenticator(required, registry.keys, clock.wall, registry.trust, registry.cluster_id)
-    server = Server(hub, authenticator, intervals, "control-1", quiet, joining, idle_ms)
+    usage = Usage(hub, store, clock, stored.reported, interval=report_interval)
+    server = Server(hub, authenticator, intervals, "control-1", usage, quiet, joining, idle_ms)
     hub.start()
+    usage.start()
     addresses = await server.start("127.0.0.1:0", listeners)
-    control = Control(hub, server, store, addresses, authority, own)
+    control = Control(hub, server, store, addresses, usage, authority, own)
     try:
         yield control
         assert not hub.tasks.failed.done(), "a background task failed"

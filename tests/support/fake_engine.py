@@ -12,7 +12,7 @@ As a process it prints `{"notice": "ready", "url": ...}` and is driven by HTTP, 
     GET    /fake/state             {name, runtime, models, running, served, clients_left}
     GET    /fake/requests?path=P   [{method, target, path, headers: [[name, value]], body, body_base64}], oldest first
     DELETE /fake/requests          forgets them
-    POST   /fake/script            {behave: {...} | null, add_models: [name | {...}], remove_models: [name],
+    POST   /fake/script            {behave: {...} | [{...}] | null, add_models: [name | {...}], remove_models: [name],
                                     states: {name: state}, key: K | null}; `FakeProcess` does it for a test
 
 Answers name who gave them: the text is "engine X", and a header `x-fake-engine: X` stands on each.
@@ -22,25 +22,23 @@ import argparse
 import asyncio
 import base64
 import dataclasses
-import hashlib
 import json
 import signal
 import socket
 import struct
 import sys
-import urllib.request
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any, Self
 
 from aiohttp import web
 
+from tests.support import fake_answers, fake_forms
+from tests.support.fake_answers import Question, Stream
+from tests.support.fake_behaviour import INFERENCE, Behaviour
 from tests.support.fake_runtimes import RUNTIMES, FakeModel, Reply, Runtime
 
-INFERENCE = ("/v1/chat/completions", "/v1/completions", "/v1/embeddings")
 # More would only fill memory in a soak.
 KEPT_REQUESTS = 10_000
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @dataclasses.dataclass
@@ -57,42 +55,8 @@ class Recorded:
     def json(self) -> Any:
         return json.loads(self.body)
 
-
-@dataclasses.dataclass(eq=False)
-class Behaviour:
-    """How to answer. What is not said is done well.
-
-    where      "inference", "all", or the beginning of a path
-    times      for so many requests, then well again; None: until `behave_well`
-    hold       "head": no byte until `behave_well`; "body": head and first piece, then nothing until `behave_well`
-    head_delay, chunk_delay  seconds
-    close      closes without a byte of an answer: "fin" or "reset"
-    cut_after  closes after so many pieces of a body (0: after the head); a body that is no stream has two
-    cut        how: "fin" or "reset"
-    status, headers, body, content_type   this answer in place of its own
-    pieces     these pieces as the body of a 200 stream, in place of its own
-    tokens     how many content pieces an answer has (default: the 3 of "engine X")
-    """
-
-    where: str = "inference"
-    times: int | None = None
-    hold: str | None = None
-    head_delay: float = 0.0
-    chunk_delay: float = 0.0
-    close: str | None = None
-    cut_after: int | None = None
-    cut: str = "fin"
-    status: int | None = None
-    headers: dict[str, str] = dataclasses.field(default_factory=dict)
-    body: Any = None
-    content_type: str = "application/json"
-    pieces: list[str] | None = None
-    tokens: int | None = None
-
-    def covers(self, path: str) -> bool:
-        if self.where == "inference":
-            return path in INFERENCE
-        return self.where == "all" or path.startswith(self.where)
+    def form(self) -> list[fake_forms.Part]:
+        return fake_forms.parts(self.header("content-type") or "", self.body)
 
 
 class FakeEngine:
@@ -220,12 +184,13 @@ class FakeEngine:
         self.running += inference
         self._notify()
         try:
+            order = self._order(request.path)
+            await self._while_held(order, "question")
             body = await request.read()
             headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in request.raw_headers]
             self.requests.append(Recorded(request.method, request.raw_path, request.path, headers, body))
             del self.requests[:-KEPT_REQUESTS]
             self._notify()
-            order = self._order(request.path)
             if order.head_delay:
                 await asyncio.sleep(order.head_delay)
             await self._while_held(order, "head")
@@ -233,11 +198,7 @@ class FakeEngine:
                 cut_by_us = True
                 return self._cut(request, order.close, web.Response())
             found = self._answer(request, body, order)
-            if isinstance(found, Reply):
-                response, cut_by_us = await self._send(request, order, [found.payload()], found, whole=True)
-            else:
-                head = Reply(content_type="text/event-stream")
-                response, cut_by_us = await self._send(request, order, found, head, whole=False)
+            response, cut_by_us = await self._send(request, order, found)
             self.served += inference and not cut_by_us
             return response
         except (asyncio.CancelledError, ConnectionError):
@@ -264,18 +225,23 @@ class FakeEngine:
             await self._changed.wait()
 
     async def _send(
-        self, request: web.Request, order: Behaviour, pieces: list[bytes], head: Reply, *, whole: bool
+        self, request: web.Request, order: Behaviour, found: Reply | Stream
     ) -> tuple[web.StreamResponse, bool]:
         """Sends the answer; says too whether it was cut on purpose."""
-        response = web.StreamResponse(status=head.status, headers=head.headers | order.headers)
-        response.content_type = head.content_type
-        if head.content_type in ("application/json", "text/plain", "text/html"):
+        status, headers = (found.status, found.headers) if isinstance(found, Reply) else (200, {})
+        response = web.StreamResponse(status=status, headers=headers | order.headers)
+        response.content_type = order.content_type or found.content_type
+        if response.content_type in ("application/json", "text/plain", "text/html"):
             response.charset = "utf-8"
+        whole = isinstance(found, Reply) and not order.flood
+        given = [found.payload()] if isinstance(found, Reply) else found.pieces
+        pieces = order.spoil(given)
         if whole:
-            payload = pieces[0]
+            payload = b"".join(pieces)
             response.content_length = len(payload)
             half = len(payload) // 2
-            pieces = [payload] if order.cut_after is None and order.hold != "body" else [payload[:half], payload[half:]]
+            halved = (order.cut_after is not None or order.hold == "body") and not order.split
+            pieces = order.cut_up([payload[:half], payload[half:]] if halved else [payload])
         await response.prepare(request)
         if request.method == "HEAD":
             return response, False
@@ -304,87 +270,54 @@ class FakeEngine:
                 transport.close()
         return response
 
-    def _answer(self, request: web.Request, raw: bytes, order: Behaviour) -> Reply | list[bytes]:
-        refused = self.key is not None and request.headers.get("Authorization") != f"Bearer {self.key}"
-        if refused and self.runtime.needs_key(request.path):
+    def _answer(self, request: web.Request, raw: bytes, order: Behaviour) -> Reply | Stream:
+        if self._refuses(request):
             return self.runtime.no_key()
         if order.status is not None or order.body is not None:
-            return Reply(b"" if order.body is None else order.body, order.status or 200, order.content_type)
+            return Reply(b"" if order.body is None else order.body, order.status or 200)
         if order.pieces is not None:
-            return [piece.encode() for piece in order.pieces]
+            return Stream([piece.encode() for piece in order.pieces])
+        if request.method == "POST" and request.path in INFERENCE:
+            return self._infer(request, raw, order)
         try:
             body = json.loads(raw) if raw else {}
         except ValueError:
             return self.runtime.bad_json()
-        if request.method == "POST" and request.path in INFERENCE:
-            if not isinstance(body, dict):
-                return self.runtime.bad_json()
-            return self._infer(request.path, body, order)
         found = self.runtime.ask(request.method, request.path, request.query, body, self.running)
         return found or self.runtime.unknown_path(request.path)
 
-    # --- inference
+    def _refuses(self, request: web.Request) -> bool:
+        """Whether the key is missing. Clients of Messages send it in a header of their own."""
+        given = request.headers
+        keys = (given.get("Authorization", "").removeprefix("Bearer "), given.get("X-Api-Key"))
+        return self.key is not None and self.key not in keys and self.runtime.needs_key(request.path)
 
-    def _infer(self, path: str, body: dict[str, Any], order: Behaviour) -> Reply | list[bytes]:
+    def _infer(self, request: web.Request, raw: bytes, order: Behaviour) -> Reply | Stream:
+        path = request.path
+        if path in self.runtime.not_served:
+            return self.runtime.unknown_path(path)
+        form = path in fake_forms.PATHS
+        try:
+            body = fake_forms.fields(fake_forms.parts(request.headers.get("Content-Type", ""), raw)) if form else None
+            body = json.loads(raw) if body is None else body
+        except ValueError:
+            return self.runtime.bad_json()
+        if not isinstance(body, dict):
+            return self.runtime.bad_json()
+        if form and (missing := fake_forms.missing(path, body)):
+            return self.runtime.error(400, f"the form has no {missing}", "invalid_request_error", missing)
         wanted = body.get("model")
         model = self.models.get(wanted) if isinstance(wanted, str) else None
         if refused := self.runtime.refusal(model, wanted):
             return refused
         model = model or next(iter(self.models.values()), FakeModel("none"))
         self.runtime.use(model)
-        if path == "/v1/embeddings":
-            return Reply(self._embeddings(model, body))
         words = ["engine", " ", self.name]
         if order.tokens is not None:
             words = [*words, *(f" t{n}" for n in range(4, order.tokens + 1))][: order.tokens]
-        chat = path == "/v1/chat/completions"
-        prompt = len(json.dumps(body.get("messages") or body.get("prompt") or "")) // 4 + 1
-        usage = {"prompt_tokens": prompt, "completion_tokens": len(words), "total_tokens": prompt + len(words)}
-        extras = self.runtime.extras(prompt, len(words))
-        base = {"id": "chatcmpl-fake" if chat else "cmpl-fake", "created": 1795441112, "model": model.name}
-        if body.get("stream"):
-            options = body.get("stream_options") or {}
-            return self._stream(base, chat, words, usage if options.get("include_usage") else None, extras)
-        text = "".join(words)
-        choice: dict[str, Any] = {"index": 0, "finish_reason": "stop"}
-        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text, "logprobs": None}
-        kind = "chat.completion" if chat else "text_completion"
-        return Reply({**base, "object": kind, "choices": [choice], "usage": usage, **extras})
-
-    def _stream(
-        self, base: dict[str, Any], chat: bool, words: list[str], usage: Any, extras: dict[str, Any]
-    ) -> list[bytes]:
-        base = {**base, "object": "chat.completion.chunk" if chat else "text_completion"}
-
-        def event(content: str | None, finish: str | None = None, **more: Any) -> bytes:
-            choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
-            if chat:
-                choice["delta"] = {} if content is None else {"content": content}
-            else:
-                choice["text"] = content or ""
-            return _sse({**base, "choices": [choice], **more})
-
-        events = [event(word) for word in words]
-        if chat:
-            opening = {"index": 0, "finish_reason": None, "delta": {"role": "assistant", "content": ""}}
-            events.insert(0, _sse({**base, "choices": [opening]}))
-        events.append(event(None, "stop", **({} if usage else extras)))
-        if usage:
-            events.append(_sse({**base, "choices": [], "usage": usage, **extras}))
-        return [*events, b"data: [DONE]\n\n"]
-
-    def _embeddings(self, model: FakeModel, body: dict[str, Any]) -> dict[str, Any]:
-        given = body.get("input", "")
-        inputs = given if isinstance(given, list) and given and not isinstance(given[0], int) else [given]
-        data = []
-        for index, item in enumerate(inputs):
-            digest = hashlib.sha256(json.dumps(item).encode()).digest()
-            vector = [(byte - 128) / 128 for byte in digest[:8]]
-            packed = base64.b64encode(struct.pack("<8f", *vector)).decode()
-            embedding = packed if body.get("encoding_format") == "base64" else vector
-            data.append({"object": "embedding", "index": index, "embedding": embedding})
-        usage = {"prompt_tokens": len(inputs), "total_tokens": len(inputs)}
-        return {"object": "list", "model": model.name, "data": data, "usage": usage}
+        question = Question(path, body, model.name, words)
+        question.extras = self.runtime.extras(question.prompt_tokens, len(words))
+        return fake_forms.answer(question) if form else fake_answers.answer(question)
 
     # --- driven by HTTP
 
@@ -420,8 +353,9 @@ class FakeEngine:
             raise web.HTTPBadRequest(text=f"unknown orders: {', '.join(sorted(unknown))}")
         if "behave" in orders:
             self.behave_well()
-            if orders["behave"] is not None:
-                self.behave(**orders["behave"])
+            how = orders["behave"] or []
+            for order in how if isinstance(how, list) else [how]:
+                self.behave(**order)
         for model in orders.get("add_models", ()):
             self.add_model(model if isinstance(model, str) else FakeModel(**model))
         for name in orders.get("remove_models", ()):
@@ -430,10 +364,6 @@ class FakeEngine:
             self.models[name].state = state
         if "key" in orders:
             self.key = orders["key"]
-
-
-def _sse(event: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(event).encode() + b"\n\n"
 
 
 def _listed(request: Recorded) -> dict[str, Any]:
@@ -445,89 +375,6 @@ def _listed(request: Recorded) -> dict[str, Any]:
         "body": request.body.decode(errors="replace"),
         "body_base64": base64.b64encode(request.body).decode(),
     }
-
-
-class FakeProcess:
-    """A fake engine as a process, which a test may kill, stop and start again on its port.
-
-    async with FakeProcess("ollama", ["qwen3:8b"], name="A") as engine: ...
-    """
-
-    def __init__(
-        self,
-        runtime: str = "openai",
-        models: Iterable[str] = ("test-model",),
-        *,
-        name: str = "X",
-        key: str | None = None,
-        port: int = 0,
-    ) -> None:
-        self.port = port
-        self.name = name
-        self._arguments = ["--runtime", runtime, "--models", ",".join(models), "--name", name]
-        if key is not None:
-            self._arguments += ["--key", key]
-        self.process: asyncio.subprocess.Process | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def start(self) -> None:
-        """Starts it, on the port it had if it had one, and returns when it serves."""
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.support.fake_engine",
-            "--port",
-            str(self.port),
-            *self._arguments,
-            cwd=ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        assert self.process.stdout is not None
-        async with asyncio.timeout(20):
-            line = await self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the fake engine {self.name} ended with {await self.process.wait()}")
-        self.port = int(json.loads(line)["url"].rpartition(":")[2])
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    async def kill(self) -> None:
-        """kill -9, and waits for the end."""
-        if self.process is not None:
-            if self.process.returncode is None:
-                self.process.kill()
-            await self.process.wait()
-            self.process = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(self, *failure: object) -> None:
-        await self.kill()
-
-    async def script(self, **orders: Any) -> Any:
-        return await self._call("POST", "/fake/script", json.dumps(orders).encode())
-
-    async def state(self) -> Any:
-        return await self._call("GET", "/fake/state")
-
-    async def requests(self, path: str = "") -> Any:
-        return await self._call("GET", "/fake/requests" + (f"?path={path}" if path else ""))
-
-    async def _call(self, method: str, path: str, body: bytes | None = None) -> Any:
-        def call() -> Any:
-            request = urllib.request.Request(self.url + path, data=body, method=method)
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return json.load(answer)
-
-        return await asyncio.to_thread(call)
 
 
 async def _serve(arguments: argparse.Namespace) -> None:

@@ -11,6 +11,9 @@ from typing import Any
 
 CREATED = 1795441112
 
+_PICTURES = frozenset({"/v1/images/generations", "/v1/images/edits", "/v1/images/variations"})
+_RERANK = frozenset({"/v1/rerank", "/rerank"})
+
 
 @dataclass
 class FakeModel:
@@ -53,6 +56,8 @@ class Runtime:
     owner = "someone"
     # Paths that need no key.
     open_paths: frozenset[str] = frozenset()
+    # Paths of clients' calls that it does not have.
+    not_served: frozenset[str] = frozenset()
 
     def __init__(self, models: dict[str, FakeModel]) -> None:
         self.models = models
@@ -115,6 +120,7 @@ class Runtime:
 class Ollama(Runtime):
     name = "ollama"
     owner = "library"
+    not_served = _PICTURES | _RERANK | {"/v1/messages/count_tokens", "/v1/moderations", "/v1/audio/speech"}
 
     def refusal(self, model: FakeModel | None, wanted: str | None) -> Reply | None:
         if not wanted:
@@ -227,6 +233,7 @@ class LlamaCpp(Runtime):
     owner = "llamacpp"
     headers: Mapping[str, str] = {"Server": "llama.cpp", "Access-Control-Allow-Origin": ""}
     open_paths = frozenset({"/health", "/v1/health", "/models", "/v1/models"})
+    not_served = _PICTURES | {"/v1/moderations", "/v1/audio/speech"}
     slots = 2
 
     def no_key(self) -> Reply:
@@ -430,6 +437,7 @@ class LlamaCppRouter(LlamaCpp):
 class Vllm(Runtime):
     name = "vllm"
     owner = "vllm"
+    not_served = _PICTURES | {"/v1/moderations", "/v1/audio/speech"}
     headers: Mapping[str, str] = {"Server": "uvicorn"}
 
     def needs_key(self, path: str) -> bool:
@@ -509,6 +517,7 @@ class Sglang(Runtime):
 
 class LmStudio(Runtime):
     name = "lmstudio"
+    not_served = _PICTURES | _RERANK | {"/v1/audio/transcriptions", "/v1/audio/translations", "/v1/audio/speech"}
 
     def entry(self, model: FakeModel) -> dict[str, Any]:
         return {"id": model.name, "object": "model"}

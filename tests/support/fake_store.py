@@ -8,6 +8,7 @@ import msgspec
 from geniehive.rules.identity import PeerKind
 from geniehive.rules.model import ClientKey
 from geniehive_control.core.records import Stored, StoredCertificate, StoredHost, StoredKey, StoredToken
+from geniehive_control.core.usage import NUMBERS, Batch, By, Group, Key, Query, Who
 from geniehive_control.ports import Audit, StoreUnavailable
 
 
@@ -20,6 +21,8 @@ class FakeStore:
         self.certificates: dict[str, StoredCertificate] = {}
         self.tokens: dict[str, StoredToken] = {}
         self.audit: list[Audit] = []
+        self.rows: dict[Key, list[float]] = {}
+        self.reported: dict[Who, int] = {}
         self.steps: list[str] = []
         self.failing: str | None = None
         self.gate = asyncio.Event()
@@ -39,6 +42,7 @@ class FakeStore:
             keys=tuple(self.keys.values()),
             certificates=tuple(self.certificates.values()),
             tokens=tuple(self.tokens.values()),
+            reported=dict(self.reported),
         )
 
     async def put_hosts(self, hosts: Sequence[StoredHost]) -> None:
@@ -102,5 +106,46 @@ class FakeStore:
         self.tokens[token_id] = msgspec.structs.replace(self.tokens[token_id], revoked=audit.at)
         self.audit.append(audit)
 
+    async def add_usage(self, batch: Batch, at: float) -> None:
+        await self._step("add_usage")
+        who, sequence = next(iter(batch.reported.items()))
+        if self.reported.get(who, 0) >= sequence:
+            return
+        self.reported |= batch.reported
+        for key, numbers in batch.rows.items():
+            held = self.rows.get(key, [0] * len(numbers))
+            self.rows[key] = [a + b for a, b in zip(held, numbers, strict=True)]
+
+    async def usage(self, query: Query) -> list[Group]:
+        await self._step("usage")
+        found: dict[tuple[str | int, ...], list[float]] = {} if query.group_by else {(): [0] * len(NUMBERS)}
+        for key, numbers in self.rows.items():
+            if not query.first <= key.hour < query.end or any(_value(key, by) != value for by, value in query.filters):
+                continue
+            values = tuple(_value(key, by) for by in query.group_by)
+            held = found.get(values, [0] * len(numbers))
+            found[values] = [a + b for a, b in zip(held, numbers, strict=True)]
+        groups = [Group(values, numbers) for values, numbers in found.items()]
+        groups.sort(key=lambda group: (-group.numbers[0], group.values))
+        return groups[query.offset : query.offset + query.limit]
+
+    async def prune_usage(self, first: int, since: float) -> dict[Who, int]:
+        await self._step("prune_usage")
+        self.rows = {key: numbers for key, numbers in self.rows.items() if key.hour >= first}
+        return dict(self.reported)
+
     async def ping(self) -> None:
         await self._step("ping")
+
+
+def _value(key: Key, by: By) -> str | int:
+    return {
+        By.KEY: key.key_id,
+        By.MODEL: key.model,
+        By.HOST: key.host,
+        By.SERVICE: key.service,
+        By.ENDPOINT: key.endpoint,
+        By.OPERATION: key.operation,
+        By.HOUR: key.hour,
+        By.DAY: key.hour // 24,
+    }[by]

@@ -7,302 +7,41 @@ import random
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import psutil
 import pytest
 
 import geniehive
-from geniehive.kit import address, machine
 from geniehive.v1 import admin_service_pb2
 from geniehive.v1.credential_pb2 import PEER_KIND_GATEWAY
 from tests.support.daemons import Cluster
-from tests.support.processes import ROOT, Process, until
-from tests.support.raw_server import Peer, RawServer
+from tests.support.processes import until
+from tests.support.raw_server import Peer
+from tests.support.two_ways import (
+    DONE,
+    EVENT,
+    OWN,
+    SPARED,
+    STREAM,
+    WAYS,
+    Call,
+    House,
+    Loopless,
+    Play,
+    body_of,
+    chunk,
+    house_in,
+)
 
-OWN = next((a for a in machine.addresses() if ":" not in a), None)
 pytestmark = pytest.mark.skipif(OWN is None, reason="this machine has no address but loopback")
-
-# What an engine does with a call whose head it has read; it is let go afterwards if that gives False.
-Play = Callable[[Peer, bytes], Awaitable[bool]]
-
-WAYS = ("direct", "relayed")
-SPARED = 0.25  # seconds after which an engine must know that nobody waits any more
-STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
-EVENT = b'data: {"choices": []}\n\n'
-# Of the hop, of the gateway's own, or of the moment.
-NOT_COMPARED = re.compile(rb"(date|connection|x-request-id|x-geniehive-.*)$", re.IGNORECASE)
-
-
-def chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data)
-
-
-async def body_of(peer: Peer, head: bytes) -> bytes:
-    if re.search(rb"(?i)\r\ntransfer-encoding: *chunked", head):
-        body = bytearray()
-        while size := int(await peer.reader.readline(), 16):
-            body += (await peer.reader.readexactly(size + 2))[:-2]
-        await peer.reader.readexactly(2)
-        return bytes(body)
-    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
-    return await peer.reader.readexactly(int(length[1]) if length else 0)
-
-
-class Engine:
-    """On bare sockets: `play` says what it does with calls."""
-
-    def __init__(self) -> None:
-        self.play: Play = self.well
-        self.calls = 0
-        self.server = RawServer(self._serve)
-
-    @property
-    def url(self) -> str:
-        return str(self.server.origin)
-
-    async def _serve(self, peer: Peer) -> None:
-        while True:
-            head = await peer.head()
-            if head.startswith(b"GET "):
-                await peer.answer(
-                    b'{"object": "list", "data": [{"id": "m"}]}', extra=b"Content-Type: application/json\r\n"
-                )
-                continue
-            self.calls += 1
-            if not await self.play(peer, head):
-                return
-
-    async def well(self, peer: Peer, head: bytes) -> bool:
-        await body_of(peer, head)
-        await peer.answer(b'{"choices": []}', extra=b"Content-Type: application/json\r\n")
-        return True
-
-
-class Answer(NamedTuple):
-    """whole: it ended as its framing says."""
-
-    status: int
-    headers: list[tuple[bytes, bytes]]
-    body: bytes
-    whole: bool
-
-    def header(self, name: str) -> str | None:
-        return next((v.decode() for k, v in self.headers if k.decode().lower() == name), None)
-
-    @property
-    def compared(self) -> tuple[int, list[tuple[bytes, bytes]], bytes, bool]:
-        kept = [(k, v) for k, v in self.headers if not NOT_COMPARED.match(k)]
-        return self.status, kept, self.body, self.whole
-
-
-class Call:
-    """A client's connection with one call on it."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-        self._begun: tuple[int, list[tuple[bytes, bytes]]] | None = None
-
-    async def begin(self) -> None:
-        """Until the head and one event are there."""
-        async with asyncio.timeout(10):
-            self._begun = await self.head()
-            assert self._begun[0] == 200, self._begun
-            await self.reader.readuntil(EVENT)
-            await self.reader.readexactly(2)
-
-    def leave(self) -> None:
-        self.writer.transport.abort()
-
-    async def head(self) -> tuple[int, list[tuple[bytes, bytes]]]:
-        lines = (await self.reader.readuntil(b"\r\n\r\n")).split(b"\r\n")[:-2]
-        headers = [(k, v.strip()) for k, _, v in (line.partition(b":") for line in lines[1:])]
-        return int(lines[0].split()[1]), headers
-
-    async def answer(self, within: float = 20.0) -> Answer:
-        async with asyncio.timeout(within):
-            status, headers = self._begun or await self.head()
-            body = bytearray()
-            whole = await self._body(status, {k.lower(): v for k, v in headers}, body)
-        self.writer.close()
-        return Answer(status, headers, bytes(body), whole)
-
-    async def _body(self, status: int, headers: dict[bytes, bytes], body: bytearray) -> bool:
-        if status in (204, 304):
-            return True
-        try:
-            if headers.get(b"transfer-encoding") == b"chunked":
-                while size := int((await self.reader.readuntil(b"\r\n"))[:-2], 16):
-                    body += (await self.reader.readexactly(size + 2))[:-2]
-                await self.reader.readexactly(2)
-            else:
-                left = int(headers[b"content-length"])
-                while left and (piece := await self.reader.read(left)):
-                    body += piece
-                    left -= len(piece)
-                return not left
-        except (asyncio.IncompleteReadError, ConnectionError):
-            return False
-        return True
-
-
-class House:
-    """Control, a gateway, and one engine offered twice: by a node that lets it be reached, and by one that relays."""
-
-    def __init__(self, cluster: Cluster, engine: Engine) -> None:
-        self.cluster = cluster
-        self.engine = engine
-        self._calls: list[Call] = []
-
-    async def start(self, *gateway: str, control: str = "tls.certificate_days=30") -> None:
-        await self.cluster.start_control("tls.listen=127.0.0.1:0", "tls.peers_port=0", control)
-        entry = {"name": "e", "url": self.engine.url, "models": ["m"], "operations": ["chat"]}
-        await self.cluster.start_node("direct", {}, "way=direct", settings=[entry])
-        await self.cluster.start_node("relayed", {}, "way=relay", f"relay.listen={OWN}:0", settings=[entry])
-        await self.cluster.start_gateway("gateway_id=direct", *gateway)
-        await self.serves()
-
-    async def serves(self) -> None:
-        self.engine.play = self.engine.well
-        for way in WAYS:
-            await until(f"{way} answers", lambda way=way: self._answers(way), 15.0)
-
-    async def _answers(self, way: str) -> bool:
-        answer = await (await self.call(way)).answer()
-        if answer.status != 200:
-            return False
-        assert answer.header("x-geniehive-host") == way
-        return True
-
-    async def call(self, way: str, padding: int = 0, headers: bytes = b"", **more: Any) -> Call:
-        body = json.dumps({"model": f"{way}/e", "messages": [], "padding": "x" * padding, **more}).encode()
-        return await self.send(body, headers)
-
-    async def send(self, body: bytes, headers: bytes = b"") -> Call:
-        reader, writer = await asyncio.open_connection(*address.split(self.cluster.gateway_address), limit=1 << 20)
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: g\r\nAuthorization: Bearer {self.cluster.client_key}\r\n"
-        writer.write(head.encode() + headers + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        made = Call(reader, writer)
-        self._calls.append(made)
-        return made
-
-    def close(self) -> None:
-        for call in self._calls:
-            call.leave()
-
-    @property
-    def daemons(self) -> tuple[Process, Process]:
-        return self.cluster.gateway, self.cluster.nodes["relayed"]
-
-
-class Loopless(Cluster):
-    """Daemons that find no uvloop, as on Windows."""
-
-    def process(self, name: str, *arguments: str) -> Process:
-        shadow = self.folder / "shadow"
-        shadow.mkdir(exist_ok=True)
-        (shadow / "uvloop.py").write_text("raise ImportError('not here')\n")
-        made = Process(name, arguments, self.folder, {"PYTHONPATH": f"{ROOT}:{shadow}"})
-        self._stack.push_async_exit(made)
-        return made
 
 
 @pytest.fixture(params=["uvloop", pytest.param("asyncio", marks=pytest.mark.proof)])
 async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[House]:
-    engine = Engine()
-    kind = Cluster if request.param == "uvloop" else Loopless
-    async with engine.server, kind(tmp_path) as cluster:
-        made = House(cluster, engine)
+    async with house_in(tmp_path, Cluster if request.param == "uvloop" else Loopless) as made:
         yield made
-        made.close()
-
-
-# --- leaving
-
-
-async def never(peer: Peer, head: bytes) -> bool:
-    await body_of(peer, head)
-    return False
-
-
-async def test_an_engine_is_spared_when_the_client_leaves(house: House) -> None:
-    await house.start()
-    reached, gone = asyncio.Event(), asyncio.Event()
-    took: dict[str, float] = {}
-
-    def plays(before: bytes | None, repeat: bytes = b"") -> Play:
-        """Answers with `before`, then with `repeat` as fast as that is taken, until the other side has gone."""
-
-        async def play(peer: Peer, head: bytes) -> bool:
-            await body_of(peer, head)
-            if before is not None:
-                await peer.send(before)
-            reached.set()
-
-            async def repeated() -> None:
-                while repeat:
-                    await peer.send(repeat)
-
-            sending = asyncio.create_task(repeated())
-            await peer.gone()
-            gone.set()
-            sending.cancel()
-            await asyncio.wait([sending])
-            return False
-
-        return play
-
-    async def stalls(peer: Peer, head: bytes) -> bool:
-        """Takes nothing of the body."""
-        peer.writer.transport.pause_reading()
-        reached.set()
-        while not hung_up(peer):
-            await asyncio.sleep(0.01)
-        gone.set()
-        return False
-
-    half = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
-    cases: dict[str, tuple[Play, int]] = {
-        "waiting": (plays(None), 0),
-        "waiting, long question": (plays(None), 8_000_000),
-        "streaming, silent": (plays(STREAM + chunk(EVENT)), 0),
-        "streaming, busy": (plays(STREAM, chunk(EVENT)), 0),
-        "streaming, flooded": (plays(STREAM, chunk(b"data: " + b"x" * 60000 + b"\n\n")), 0),
-        "in the middle of a body": (plays(half), 0),
-        "uploading": (stalls, 40_000_000),
-    }
-    for name, (play, padding) in cases.items():
-        for way in WAYS:
-            reached.clear()
-            gone.clear()
-            house.engine.play = play
-            call = await house.call(way, padding, stream="stream" in name)
-            async with asyncio.timeout(10):
-                await reached.wait()
-            await asyncio.sleep(0.1)  # so that what was sent is on its way, and buffers are full
-            left = time.monotonic()
-            call.leave()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(3):
-                    await gone.wait()
-            took[f"{name}, {way}"] = time.monotonic() - left
-    print({k: round(v * 1000) for k, v in took.items()})
-    assert {k: v for k, v in took.items() if v > SPARED} == {}
-
-
-def hung_up(peer: Peer) -> bool:
-    """Whether the other side closed, by the kernel's word: what it sent before is not read."""
-    sock = peer.writer.get_extra_info("socket")
-    try:
-        mine, theirs = sock.getsockname()[1], sock.getpeername()[1]
-    except OSError:
-        return True  # by a reset
-    for other in psutil.net_connections("tcp4"):
-        if other.laddr.port == theirs and other.raddr and other.raddr.port == mine:
-            return bool(other.status != psutil.CONN_ESTABLISHED)
-    return True
 
 
 # --- exactness
@@ -343,11 +82,14 @@ async def test_an_answer_is_the_same_by_either_way(house: House) -> None:
     await house.start()
     cuts = random.Random(7)
     text = 'data: {"choices": [{"delta": {"content": "Grüße 世界 🐝"}}]}\r\n\r\n: ping\n\n'.encode() * 300
+    text += DONE
     large = random.Random(3).randbytes(20_000_000)
     events = head_of("content-type: text/event-stream", "transfer-encoding: chunked")
     answers = {
         "events, cut anywhere": events + chunked(text, cuts),
-        "events, a byte a chunk": events + b"".join(chunk(text[i : i + 1]) for i in range(400)) + b"0\r\n\r\n",
+        "events, a byte a chunk": events
+        + b"".join(chunk(b"%c" % byte) for byte in text[:400] + b"\n\n" + DONE)
+        + b"0\r\n\r\n",
         "chunked, empty": head_of("Transfer-Encoding: chunked") + b"0\r\n\r\n",
         "chunked, no stream": head_of("Content-Type: a/b", "Transfer-Encoding: chunked") + chunked(text, cuts),
         "with trailers": head_of("Transfer-Encoding: chunked") + b"2\r\nhi\r\n0\r\nX-Later: 1\r\n\r\n",
@@ -355,7 +97,6 @@ async def test_an_answer_is_the_same_by_either_way(house: House) -> None:
         "by length, 20 MB": head_of(f"Content-Length: {len(large)}", "Content-Type: audio/wav") + large,
         "chunked, 20 MB": head_of("Transfer-Encoding: chunked") + chunked(large, cuts),
         "no content": head_of(status="204 No Content"),
-        "not modified": head_of("Content-Length: 12", "ETag: x", status="304 Not Modified"),
         "odd headers": head_of("CONTENT-LENGTH:2", "x-ODD-case:  A b ", "X-Twice: 1", "x-twice: 2", "X-Empty:") + b"{}",
         "bytes in a header": head_of("Content-Length: 2", b"X-Raw: caf\xe9 \xff", "X-Text: Grüße") + b"{}",
         "named by Connection": head_of("Content-Length: 2", "Connection: keep-alive, X-Hop", "X-Hop: 1") + b"{}",
@@ -527,78 +268,7 @@ def told(body: bytes) -> Any:
     return begun, "error", json.loads('{"error"' + error.strip().removesuffix("data: [DONE]").strip())["error"]["code"]
 
 
-# --- pressure, numbers, and daemons that go
-
-
-def resident(process: Process) -> int:
-    return int(psutil.Process(process.pid).memory_info().rss)
-
-
-async def test_a_client_that_stops_reading_holds_the_engine_back(house: House) -> None:
-    await house.start()
-    sent = 0
-
-    async def floods(peer: Peer, head: bytes) -> bool:
-        nonlocal sent
-        await body_of(peer, head)
-        await peer.send(STREAM)
-        piece = chunk(b"data: " + b"x" * 65_000 + b"\n\n")
-        with contextlib.suppress(ConnectionError):
-            while True:
-                await peer.send(piece)
-                sent += len(piece)
-        return False
-
-    house.engine.play = floods
-    held: dict[str, int] = {}
-    for way in WAYS:
-        before = [resident(p) for p in house.daemons]
-        sent = 0
-        calls = [await house.call(way, stream=True) for _ in range(8)]
-        for call in calls:
-            call.writer.transport.pause_reading()
-        last = -1
-        while sent != last:
-            last = sent
-            await asyncio.sleep(0.3)
-        held[way] = sum(resident(p) for p in house.daemons) - sum(before)
-        print(way, "taken", sent // 8, "each; processes grew by", held[way] // 8, "each")
-        # Of gigabytes: what sockets and a few buffers take.
-        assert sent // 8 < 24_000_000
-        for call in calls:
-            call.leave()
-    assert held["relayed"] // 8 < 4_000_000
-
-
-async def test_an_engine_that_takes_nothing_holds_the_question_back(house: House) -> None:
-    await house.start()
-    size = 50_000_000
-    go, reading = asyncio.Event(), asyncio.Event()
-    got: list[int] = []
-
-    async def waits(peer: Peer, head: bytes) -> bool:
-        peer.writer.transport.pause_reading()
-        reading.set()
-        await go.wait()
-        peer.writer.transport.resume_reading()
-        got.append(len(await body_of(peer, head)))
-        await peer.answer(b"{}")
-        return True
-
-    house.engine.play = waits
-    for way in WAYS:
-        go.clear()
-        reading.clear()
-        node = resident(house.cluster.nodes["relayed"])
-        call = await house.call(way, size)
-        await reading.wait()
-        await asyncio.sleep(0.5)
-        grown = resident(house.cluster.nodes["relayed"]) - node
-        print(way, "node grew by", grown)
-        assert grown < 12_000_000
-        go.set()
-        assert (await call.answer(30.0)).status == 200
-    assert got[0] == got[1] > size
+# --- numbers, and daemons that go
 
 
 async def test_two_hundred_streams_at_once(house: House) -> None:
@@ -615,7 +285,7 @@ async def test_two_hundred_streams_at_once(house: House) -> None:
         for number in range(50):
             await peer.send(chunk(b"data: %d %d\n\n" % (body["seed"], number)))
             await asyncio.sleep(0)
-        await peer.send(b"0\r\n\r\n")
+        await peer.send(chunk(DONE) + b"0\r\n\r\n")
         return True
 
     house.engine.play = counts
@@ -629,7 +299,7 @@ async def test_two_hundred_streams_at_once(house: House) -> None:
     answers = await asyncio.gather(*(call.answer(30.0) for call in calls))
     for number, answer in enumerate(answers):
         assert answer.whole
-        assert answer.body == EVENT + b"".join(b"data: %d %d\n\n" % (number, n) for n in range(50))
+        assert answer.body == EVENT + b"".join(b"data: %d %d\n\n" % (number, n) for n in range(50)) + DONE
 
 
 async def opened(house: House, way: str, go: asyncio.Event, stream: bool = True) -> tuple[Call, asyncio.Event]:
@@ -648,7 +318,7 @@ async def opened(house: House, way: str, go: asyncio.Event, stream: bool = True)
             leaving.cancel()
             await asyncio.wait([leaving])
             if stream:
-                await peer.send(chunk(EVENT) + b"0\r\n\r\n")
+                await peer.send(chunk(DONE) + b"0\r\n\r\n")
             else:
                 await peer.answer(b"{}")
         else:
@@ -703,7 +373,7 @@ async def test_a_node_that_is_stopped_lets_its_calls_end(house: House, stream: b
     answer = await call.answer()
     assert answer.status == 200, answer
     assert answer.whole
-    assert answer.body == (EVENT if stream else b"{}"), answer.body
+    assert answer.body == (DONE if stream else b"{}"), answer.body
     assert await node.ended() == 0
 
 
@@ -738,6 +408,6 @@ async def test_certificates_renewed_in_the_middle_of_a_stream_harm_it_not(house:
     assert await house._answers("relayed")
     go.set()
     answer = await call.answer()
-    assert (answer.status, answer.whole, answer.body) == (200, True, EVENT)
+    assert (answer.status, answer.whole, answer.body) == (200, True, DONE)
     for process in house.daemons:
         assert "lost control" not in process.text()

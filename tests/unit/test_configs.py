@@ -29,6 +29,8 @@ def defaults(settings: Settings) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for field in settings.__struct_fields__:
         value = getattr(settings, field)
+        if value is msgspec.UNSET:
+            continue  # what is left out says something of its own
         tree[field] = defaults(value) if isinstance(value, Settings) else msgspec.to_builtins(value)
     return tree
 

@@ -5,7 +5,7 @@ errors       HttpError and its kinds; `.sent` says whether the server may have s
 limits       Timeouts, and the sizes that bound memory
 head         a request's head as bytes; refuses everything that could inject a header
 connection   one kept connection: asyncio.Protocol + parser, one answer at a time
-upload       a streamed request body: chunked, waiting for the server to take it
+upload       a streamed request body, Measured or chunked, waiting for the server to take it
 response     Response: what a caller reads from
 client       Client: the pool, connecting, sending again once when a kept connection had died
 
@@ -31,6 +31,7 @@ from geniehive.kit.http1.head import HeaderLines, encode_lines, join_lines, line
 from geniehive.kit.http1.limits import Timeouts
 from geniehive.kit.http1.origin import Origin, split_url
 from geniehive.kit.http1.response import Response
+from geniehive.kit.http1.upload import Measured
 
 __all__ = [
     "Client",
@@ -41,6 +42,7 @@ __all__ = [
     "HeaderLines",
     "HttpError",
     "IdleTimeout",
+    "Measured",
     "Origin",
     "ProtocolError",
     "Response",

@@ -14,10 +14,10 @@ from geniehive.kit import tls_probe
 from geniehive.kit.http1.connection import Connection
 from geniehive.kit.http1.errors import ConnectFailed, ConnectionLost, ConnectTimeout, HttpError, TotalTimeout
 from geniehive.kit.http1.head import CHUNKED, Header, HeaderLines, encode_head, length_framing
-from geniehive.kit.http1.limits import DEFAULT_TIMEOUTS, Timeouts
+from geniehive.kit.http1.limits import DEFAULT_TIMEOUTS, READ_SIZE, Timeouts
 from geniehive.kit.http1.origin import Origin
 from geniehive.kit.http1.response import Response
-from geniehive.kit.http1.upload import send_stream
+from geniehive.kit.http1.upload import Measured, send_stream
 
 # Says why the holder of a certificate (as `ssl.SSLSocket.getpeercert` gives it) is not to be spoken to; None: it is.
 Admit = Callable[[Mapping[str, Any]], str | None]
@@ -51,6 +51,7 @@ class Client:
         self._closing: set[Connection] = set()
         self._all_closed: asyncio.Future[None] | None = None
         self._closed = False
+        self._buffer = memoryview(bytearray(READ_SIZE))
 
     async def request(
         self,
@@ -73,7 +74,8 @@ class Client:
         total_at = inf if timeouts.total is None else self._loop.time() + timeouts.total
         head_only = method == "HEAD"
         if body is not None and not isinstance(body, bytes):
-            head = encode_head(origin, method, target, headers, CHUNKED)
+            framing = length_framing(body.length) if isinstance(body, Measured) else CHUNKED
+            head = encode_head(origin, method, target, headers, framing)
             connection = await self._connect(origin, timeouts, total_at)
             return await self._ask(connection, head, body, head_only, timeouts, total_at)
         framing = b"\r\n" if body is None and method not in _BODY_EXPECTED else length_framing(len(body or b""))
@@ -166,7 +168,7 @@ class Client:
         if self._closed:
             raise ConnectFailed(f"{origin} was not asked: the client is closed", sent=False)
         tls = (self._ssl_context or await self._default_context()) if origin.scheme == "https" else None
-        connection = Connection(origin, self._loop, self._forget)
+        connection = Connection(origin, self._loop, self._buffer, self._forget)
         now = self._loop.time()
         limit = inf if timeouts.connect is None else now + timeouts.connect
         at = min(limit, total_at)

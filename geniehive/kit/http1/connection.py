@@ -30,23 +30,32 @@ from geniehive.kit.http1.errors import (
     Truncated,
 )
 from geniehive.kit.http1.framing import ends_with_connection, head_size
-from geniehive.kit.http1.limits import DEFAULT_TIMEOUTS, HEAD_LIMIT, PAUSE_AT, READ_SIZE, WRITE_JOIN_LIMIT, Timeouts
+from geniehive.kit.http1.limits import DEFAULT_TIMEOUTS, HEAD_LIMIT, PAUSE_AT, WRITE_JOIN_LIMIT, Timeouts
 from geniehive.kit.http1.origin import Origin
 
 _TICK = 0.002  # seconds; event loops round timers, so a limit this near has passed
 
 
-class Connection(asyncio.Protocol):
-    """Made by the client, handed to `create_connection`. `forget` is called once it can't be used any more."""
+class Connection(asyncio.BufferedProtocol):
+    """Made by the client, handed to `create_connection`. `forget` is called once it can't be used any more.
+
+    buffer: what the loop reads into, READ_SIZE at once. Nothing stays there: all connections of a loop may share it.
+    """
 
     __slots__ = (
-        "_bulky", "_deadline", "_drained", "_forget", "_head_bytes", "_head_only", "_idle_words", "_loop",
+        "_buffer", "_bulky", "_deadline", "_drained", "_forget", "_head_bytes", "_head_only", "_idle_words", "_loop",
         "_out_of_time", "_parser", "_parts", "_paused", "_quiet_bytes", "_size", "_timeouts", "_timer", "_timer_at",
         "_total_at", "_transport", "_used", "_waiter", "_wake_at", "_writing_paused", "answered", "complete", "error",
         "head_done", "headers", "keep", "origin", "resting", "status",
     )  # fmt: skip
 
-    def __init__(self, origin: Origin, loop: asyncio.AbstractEventLoop, forget: Callable[["Connection"], None]) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        loop: asyncio.AbstractEventLoop,
+        buffer: memoryview,
+        forget: Callable[["Connection"], None],
+    ) -> None:
         self.origin = origin
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
@@ -57,6 +66,7 @@ class Connection(asyncio.Protocol):
         self.resting = False  # in the pool
         self.error: BaseException | None = None
         self._loop = loop
+        self._buffer = buffer
         self._forget = forget
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
@@ -235,11 +245,12 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # TCP_NODELAY needs no word here: asyncio and uvloop both set it on every TCP socket.
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
-        if hasattr(transport, "max_size"):
-            # asyncio would take 256 KiB at once: more than the buffer should grow by, and slow to allocate.
-            setattr(transport, "max_size", READ_SIZE)  # noqa: B010 (no typed attribute)
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        # A buffer of ours, because uvloop would else take 250 KiB at once: more than should wait for a slow client.
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         if self.complete:
             # Nothing was asked, or more came than the answer: whatever it is, the next answer can't be trusted.
             self.keep = False
@@ -248,9 +259,9 @@ class Connection(asyncio.Protocol):
             self._gone()
             return
         if self._parser is not None and self.error is None:  # else aborted, and the loop had read this already
-            self._take_in(self._parser, data)
+            self._take_in(self._parser, self._buffer[:nbytes])
 
-    def _take_in(self, parser: httptools.HttpResponseParser, data: bytes) -> None:
+    def _take_in(self, parser: httptools.HttpResponseParser, data: memoryview) -> None:
         before = self._size
         in_head = not self.head_done
         self.answered = True
@@ -342,7 +353,7 @@ class Connection(asyncio.Protocol):
             self.complete = True
             self.keep = self._parser.should_keep_alive()
 
-    def _feed_head(self, parser: httptools.HttpResponseParser, data: bytes) -> None:
+    def _feed_head(self, parser: httptools.HttpResponseParser, data: memoryview) -> None:
         # The parser can't be told that an answer to HEAD has no body. So it gets single bytes until the head is
         # complete; what follows it is then exactly known, and the parser, waiting for a body, is not used again.
         for at in range(len(data)):

@@ -6,11 +6,11 @@ HEAD_LIMIT = 64 * 1024
 """Bytes of a response's head, interim 1xx heads included; also of framing (trailers, extensions) between body bytes."""
 
 READ_SIZE = 64 * 1024
-"""Bytes taken from a plain socket at once, where the event loop lets us say so."""
+"""Bytes taken from a socket at once."""
 
-PAUSE_AT = 64 * 1024
-"""Unread body bytes from which on the socket is no longer read. What the loop takes at once may come on top: READ_SIZE
-on plain asyncio, up to 250 KiB under uvloop and TLS."""
+PAUSE_AT = 32 * 1024
+"""Unread body bytes from which on the socket is no longer read. What is taken at once may come on top, and what TLS has
+not opened yet. Together with what then waits for a client, that is less than 256 KiB without TLS."""
 
 WRITE_JOIN_LIMIT = 64 * 1024
 """A request body up to this many bytes leaves in one write with its head; copying more costs more than a write."""

@@ -1,13 +1,28 @@
-"""A streamed request body: sent in chunks as its source gives them, no faster than the server takes them."""
+"""A streamed request body: sent as its source gives it, no faster than the server takes it."""
 
 import asyncio
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, AsyncIterator
 
 from geniehive.kit.http1.connection import Connection
 
 
+class Measured:
+    """A streamed body of a known length, which is announced instead of chunks: not every server takes those."""
+
+    __slots__ = ("_pieces", "length")
+
+    def __init__(self, pieces: AsyncIterable[bytes], length: int) -> None:
+        self.length = length
+        self._pieces = pieces
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(self._pieces)
+
+
 async def send_stream(connection: Connection, body: AsyncIterable[bytes]) -> None:
     """Sends `body` until its end or until the response head is there, whichever comes first; returns with the head.
+
+    A `Measured` body that turns out to have another length is an error of the source, ValueError.
 
     An answer before the end of the body is final for us: the rest is not sent and the connection will not be reused. An
     error of the source ends the request and is raised as it is. The source is never asked again after this returns.
@@ -26,17 +41,28 @@ async def send_stream(connection: Connection, body: AsyncIterable[bytes]) -> Non
 
 
 async def _pump(connection: Connection, body: AsyncIterable[bytes]) -> None:
+    left = body.length if isinstance(body, Measured) else None
     async for piece in body:
         if connection.head_done or connection.error is not None:
             connection.keep = False
             return
-        if piece:  # an empty chunk would end the body
+        if not piece:  # an empty chunk would end the body
+            continue
+        if left is None:
             connection.write([b"%x\r\n" % len(piece), piece, b"\r\n"])
-            await connection.wait_drained()
+        else:
+            left -= len(piece)
+            if left < 0:
+                raise ValueError("the body is longer than was announced")
+            connection.write([piece])
+        await connection.wait_drained()
     if connection.head_done:
         connection.keep = False
         return
-    connection.write([b"0\r\n\r\n"])
+    if left is None:
+        connection.write([b"0\r\n\r\n"])
+    elif left:
+        raise ValueError(f"the body ended {left} bytes before the length that was announced")
     connection.limit_first_byte()
 
 

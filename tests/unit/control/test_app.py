@@ -19,6 +19,7 @@ from geniehive.kit.errors import EXIT_OK, EXIT_USAGE
 from geniehive.v1 import admin_service_pb2, admin_service_pb2_grpc, credential_pb2
 from geniehive_control.app import advertised
 from geniehive_control.settings import ControlSettings, TlsSettings
+from geniehive_control.store import migrate
 
 
 class Process:
@@ -173,7 +174,7 @@ def test_a_database_of_a_newer_version(tmp_path: Path, processes: list[Process])
     connection.close()
     log = fails(start(processes, tmp_path))
     assert "9999" in log
-    assert "0002" in log
+    assert migrate.HEAD in log
     assert "Upgrade GenieHive" in log
 
 

@@ -11,12 +11,14 @@ import pytest
 
 from geniehive.failures import Refused
 from geniehive.v1.failure_pb2 import FailureReason
+from geniehive.v1.load_pb2 import RouteLoad
 from geniehive.v1.registry_pb2 import Asset, Availability, Condition, Gpu, Host, LoadState, Machine, Service
 from geniehive.v1.registry_service_pb2 import (
     HostView,
     ListHostsResponse,
     ListServicesResponse,
     ServiceView,
+    WatchLoadResponse,
     WatchRegistryResponse,
 )
 from geniehive.v1.request_pb2 import Operation
@@ -110,6 +112,37 @@ async def test_watch_hosts_follows_over_a_break(root: Path, control: ScriptedCon
         "a: offline (no word for 3 s) -> available",
         "b: forgotten",
         "-- 1 hosts",
+    ]
+    process.send_signal(signal.SIGINT)
+    _, err = await process.communicate()
+    assert (process.returncode, err) == (130, b"")
+
+
+async def test_autoscale_asks_for_engines_where_requests_wait(root: Path, control: ScriptedControl) -> None:
+    def load(*routes: tuple[str, int, int]) -> WatchLoadResponse:
+        made = WatchLoadResponse()
+        for model, in_flight, waiting in routes:
+            chat = Operation.OPERATION_CHAT
+            made.routes.append(RouteLoad(model=model, operation=chat, in_flight=in_flight, waiting=waiting))
+        return made
+
+    process = await start(root, "autoscale.py", control)
+    stream = await control.stream()
+    # A moment's queue is no reason; three in a row are, once.
+    stream.send(load(("a", 4, 1), ("b", 1, 2)), load(("a", 4, 0), ("b", 1, 2)), *[load(("a", 4, 1), ("b", 1, 3))] * 3)
+    stream.fail(Refused(FailureReason.FAILURE_REASON_CONTROL_UNAVAILABLE, "stopping"))
+    stream = await control.stream()
+    stream.send(load(("a", 1, 0)), load(("a", 1, 0)), load(("a", 1, 0)), load(), load(), load(), load())
+    assert process.stdout is not None
+    lines: list[str] = []
+    async with asyncio.timeout(10):
+        while len(lines) < 4:
+            lines.append((await process.stdout.readline()).decode().rstrip("\n"))
+    assert lines == [
+        "+ b (chat): 3 waiting, 1 in flight; start an engine",
+        "+ a (chat): 1 waiting, 4 in flight; start an engine",
+        "- b (chat): idle; stop one",
+        "- a (chat): idle; stop one",
     ]
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()

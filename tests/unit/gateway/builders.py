@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from hashlib import sha256
 
-from gateway.core.plan import Candidate, Lane, Plan, TierPlan
+from gateway.core.plan import Candidate, Lane, Plan, Pool, TierPlan
 from gateway.core.table import Table
 from geniehive.rules import names
 from geniehive.rules.model import (
@@ -91,7 +91,7 @@ def table(*resources: Resource, gateway_id: str = "here", cluster_id: str = "c-1
     return made
 
 
-def candidate(host: str, lanes: int = 1) -> Candidate:
+def candidate(host: str, lanes: int = 1, limit: int | None = None) -> Candidate:
     return Candidate(
         endpoint=f"endpoint/{host}/e/m",
         service=f"{host}/e",
@@ -99,6 +99,7 @@ def candidate(host: str, lanes: int = 1) -> Candidate:
         asset_id="m",
         upstream_name="m",
         lanes=tuple(Lane(f"{host}/e", f"http://{host}:{n}") for n in range(1, lanes + 1)),
+        pool=Pool(f"{host}/e", limit) if limit is not None else None,
     )
 
 

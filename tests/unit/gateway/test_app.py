@@ -13,7 +13,18 @@ import pytest
 import trustme
 
 from gateway.app import serve
-from gateway.settings import AuthSettings, GatewaySettings, NodeKeySettings, TimeoutSettings, TlsSettings
+from gateway.settings import (
+    AccessLogSettings,
+    AuthSettings,
+    GatewaySettings,
+    LimitSettings,
+    MetricsSettings,
+    NodeKeySettings,
+    OperationsTimeouts,
+    OperationTimeouts,
+    TimeoutSettings,
+    TlsSettings,
+)
 from geniehive.failures import Refused
 from geniehive.kit import http1, state
 from geniehive.kit.address import free_port
@@ -104,6 +115,32 @@ async def test_from_control_then_from_disk(tmp_path: Path, notices: Notices) -> 
             assert (await ask(url, "/v1/chat/completions", b'{"model":"n"}'))[0] == 404
 
 
+async def test_requests_are_logged_and_counted(tmp_path: Path, notices: Notices) -> None:
+    log = AccessLogSettings(file=str(tmp_path / "elsewhere" / "a.log"))
+    for made, path in (
+        (settings(tmp_path, "127.0.0.1:1"), tmp_path / "logs" / "access.log"),
+        (settings(tmp_path, "127.0.0.1:1", access_log=log), tmp_path / "elsewhere" / "a.log"),
+    ):
+        async with running(made):
+            url = (await notices.next())[1]["url"]
+            assert (await ask(url, "/v1/chat/completions", b'{"model":"m"}'))[0] == 503
+            async with (
+                http1.Client() as client,
+                await client.request(http1.Origin.parse(url), "GET", "/metrics", []) as response,
+            ):
+                assert b'ending="unserved"' in await response.read()
+        (line,) = path.read_text().splitlines()
+        assert "path=/v1/chat/completions status=503" in line
+
+
+async def test_neither_log_nor_metrics(tmp_path: Path, notices: Notices) -> None:
+    off = {"access_log": AccessLogSettings(enabled=False), "metrics": MetricsSettings(enabled=False)}
+    async with running(settings(tmp_path, "127.0.0.1:1", **off)):
+        url = (await notices.next())[1]["url"]
+        assert (await ask(url, "/metrics"))[0] == 404
+    assert not (tmp_path / "logs").exists()
+
+
 async def test_a_broken_kept_table_is_passed_over(
     tmp_path: Path, notices: Notices, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -129,7 +166,18 @@ async def test_a_revoked_credential_ends_the_process(tmp_path: Path, notices: No
         ({"gateway_id": "Not An Id"}, "gateway_id"),
         ({"auth": AuthSettings(require=False), "listen": "0.0.0.0:0"}, "auth.require"),
         ({"timeouts": TimeoutSettings(idle=0)}, "timeouts.idle"),
+        ({"access_log": AccessLogSettings(max_bytes=0)}, "access_log"),
+        (
+            {"timeouts": TimeoutSettings(operations=OperationsTimeouts(chat=OperationTimeouts(total=-1)))},
+            "timeouts.operations.chat.total",
+        ),
+        ({"limits": LimitSettings(per_slot=0)}, "limits.per_slot"),
+        ({"limits": LimitSettings(services={"gpu-1": 1})}, "limits.services: 'gpu-1' is no service"),
+        ({"limits": LimitSettings(services={"gpu-1/vllm": 0})}, "gpu-1/vllm: 0 must be at least 1"),
+        ({"limits": LimitSettings(wait=-1)}, "limits: wait"),
         ({"max_body_bytes": 0}, "max_body_bytes"),
+        ({"max_upload_bytes": 0}, "max_upload_bytes"),
+        ({"upload_dir": "/not/there"}, "upload_dir"),
         ({"drain_timeout": -1.0}, "drain_timeout"),
         ({"tls": TlsSettings(cert="a")}, "both or neither"),
         ({"tls": TlsSettings(cert="/nonexistent/cert", key="k")}, "/nonexistent/cert"),

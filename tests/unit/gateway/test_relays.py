@@ -10,6 +10,7 @@ import pytest
 
 from gateway.core.attempt import ConnectFailed, Lost
 from gateway.core.plan import Lane
+from gateway.patience import Patience
 from gateway.relays import Relays
 from gateway.upstream import Failure, Upstream
 from geniehive.kit import http1
@@ -20,6 +21,7 @@ from tests.support.raw_server import Peer, RawServer
 from tests.unit.gateway.authority import CLUSTER, Authority
 
 NO_HEADERS = http1.encode_lines([])
+PATIENCE = Patience(http1.Timeouts(idle=60.0))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ async def asking(credential: Credential) -> AsyncIterator[Upstream]:
     relays = Relays(credential)
     async with http1.Client() as client:
         try:
-            yield Upstream(client, http1.Timeouts(idle=60.0), relays.client)
+            yield Upstream(client, relays.client)
         finally:
             await relays.close()
     assert credential.listeners == []
@@ -44,7 +46,7 @@ def lane(server: RawServer, host: str = "far") -> Lane:
 
 
 async def ask(upstream: Upstream, by: Lane) -> http1.Response | Failure:
-    return await upstream.ask(by, "/v1/x", NO_HEADERS, b"{}")
+    return await upstream.ask(by, "/v1/x", NO_HEADERS, b"{}", PATIENCE)
 
 
 async def echo(peer: Peer) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from geniehive.kit.http1 import Client, Origin, Response, Timeouts
+from geniehive.kit.http1 import Client, Measured, Origin, Response, Timeouts
 from geniehive.kit.http1.connection import Connection
 from tests.support.http1_client import on_both_loops
 from tests.support.raw_server import Peer, RawServer
@@ -202,6 +202,48 @@ async def test_a_streamed_body(client: Client) -> None:
 
 
 @on_both_loops
+async def test_a_streamed_body_of_known_length(client: Client) -> None:
+    seen = []
+
+    async def script(peer: Peer) -> None:
+        seen.append(await peer.request())
+        await peer.answer()
+        await peer.gone()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"one "
+        yield b""
+        await asyncio.sleep(0)
+        yield b"two" * 10_000
+
+    async with RawServer(script) as server:
+        for sent in (Measured(body(), 30_004), Measured(aiter_of(), 0)):
+            async with await client.request(server.origin, "POST", "/", [], sent) as response:
+                assert await response.read() == b"ok"
+    assert [body for _, body in seen] == [b"one " + b"two" * 10_000, b""]
+    assert all(b"chunked" not in head for head, _ in seen)
+    assert [head.partition(b"Content-Length: ")[2][:5] for head, _ in seen] == [b"30004", b"0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("length", [3, 5])
+@on_both_loops
+async def test_a_streamed_body_must_have_the_length_that_was_announced(client: Client, length: int) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.gone()
+
+    async with RawServer(script) as server:
+        with pytest.raises(ValueError, match="announced"):
+            await client.request(server.origin, "POST", "/", [], Measured(aiter_of(b"ab", b"cd"), length))
+        assert client.open_count == 0
+
+
+async def aiter_of(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+@on_both_loops
 async def test_large_bodies_both_ways(client: Client) -> None:
     sent = bytes(range(256)) * 40_000
 
@@ -261,12 +303,13 @@ def test_any_split_gives_the_same(name: str, cuts: set[int]) -> None:
     def feed(places: list[int]) -> tuple[object, ...]:
         loop = asyncio.new_event_loop()
         try:
-            connection = Connection(Origin("http", "box", 1), loop, lambda _: None)
+            connection = Connection(Origin("http", "box", 1), loop, memoryview(bytearray(300)), lambda _: None)
             connection.connection_made(FakeTransport())
             connection.send(b"", None, False, NO_LIMITS, float("inf"))
             for start, end in zip([0, *places], [*places, len(answer)], strict=True):
                 assert not connection.complete
-                connection.data_received(answer[start:end])
+                connection.get_buffer(-1)[: end - start] = answer[start:end]
+                connection.buffer_updated(end - start)
             if name == "close":
                 connection.eof_received()
             return connection.status, connection.headers, connection.take(), connection.complete, connection.keep

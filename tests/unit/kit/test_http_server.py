@@ -1,5 +1,7 @@
 import asyncio
 import socket
+import struct
+import sys
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -125,3 +127,32 @@ async def test_a_peer_whose_machine_is_gone_is_noticed_within_a_minute() -> None
         assert got.status == 200
     assert await seen.get() == [1, 15]
     await manager.shutdown(1.0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere only a reset is seen")
+@pytest.mark.parametrize("reset", [False, True])
+async def test_who_leaves_is_noticed_behind_what_is_not_read(reset: bool) -> None:
+    began = asyncio.Event()
+    left: asyncio.Queue[float] = asyncio.Queue()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert isinstance(writer.transport, asyncio.Transport)
+        writer.transport.pause_reading()
+        with http_server.noticing_leavers(writer.transport):
+            began.set()
+            while not writer.transport.is_closing():
+                await asyncio.sleep(0.005)
+        left.put_nowait(asyncio.get_running_loop().time())
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        writer.write(b"x" * 10_000)
+        await began.wait()
+        await asyncio.sleep(0.12)  # it looks, and sees that the peer is there
+        assert left.empty()
+        at = asyncio.get_running_loop().time()
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        assert await left.get() - at < 0.2

@@ -2,6 +2,7 @@ import asyncio
 import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -84,6 +85,27 @@ async def test_adds_the_engines_key_and_passes_the_callers_on_nowhere(caller: Ca
     assert asked.json() == HELLO
     for name in ("x-api-key", "cookie", "x-geniehive-host"):
         assert asked.header(name) is None
+
+
+async def test_an_engine_with_a_path_of_its_own(caller: Caller) -> None:
+    async with FakeEngine("openai", ["m"]) as engine:
+        caller.relay.serve("h", {"engine": replace(target(engine.url), paths={"/v1/rerank": "/rerank"})})
+        for path in ("/v1/rerank?x=1", "/v1/embeddings"):
+            async with caller.ask(f"/h/engine{path}", json=HELLO) as answer:
+                await answer.read()
+        assert [asked.target for asked in engine.requests] == ["/rerank?x=1", "/v1/embeddings"]
+
+
+async def test_a_gateway_behind_it_learns_how_many_came_before(caller: Caller) -> None:
+    async with FakeEngine("openai", ["m"]) as engine:
+        caller.relay.serve("h", {"engine": target(engine.url)})
+        sent = {"X-GenieHive-Hops": "2", "X-GenieHive-Other": "x"}
+        async with caller.ask("/h/engine/v1/messages?beta=true", json=HELLO, headers=sent) as answer:
+            assert answer.status == 200
+        (request,) = engine.requests
+        assert request.header("x-geniehive-hops") == "2"
+        assert request.header("x-geniehive-other") is None
+        assert request.target == "/v1/messages?beta=true"
 
 
 async def test_the_base_path_of_a_provider_takes_the_place_of_v1(caller: Caller) -> None:
@@ -301,6 +323,21 @@ async def test_a_large_request_is_streamed(caller: Caller) -> None:
             assert answer.status == 200
         (asked,) = engine.requests
     assert asked.json() == body
+    # Not every engine takes chunks.
+    assert asked.header("transfer-encoding") is None
+    assert asked.header("content-length") == str(len(json.dumps(body)))
+
+
+async def test_a_request_without_a_length_is_streamed_in_chunks(caller: Caller) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield json.dumps(HELLO).encode()
+
+    async with FakeEngine("openai", ["m"]) as engine:
+        caller.relay.serve("h", {"engine": target(engine.url)})
+        async with caller.ask(data=pieces()) as answer:
+            assert answer.status == 200
+        (asked,) = engine.requests
+    assert asked.json() == HELLO
     assert asked.header("transfer-encoding") == "chunked"
 
 

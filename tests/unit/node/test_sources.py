@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 from geniehive.kit.errors import UserError
+from geniehive.rules.model import PromptAction, SystemPrompt
 from geniehive.rules.operations import Operation
-from geniehive_node.settings import EngineSettings, ProviderSettings
+from geniehive_node.settings import EngineSettings, PolicySettings, PromptSettings, ProviderSettings
 from geniehive_node.sources import Place, places, read_key
 
 
@@ -37,7 +38,13 @@ def test_an_engine(tmp_path: Path) -> None:
     key = tmp_path / "key"
     key.write_text("sesame\n")
     place = engine(
-        "http://192.0.2.7:8000/llm/v1", name="box", runtime="vllm", key_file=str(key), operations=["chat"], models=["m"]
+        "http://192.0.2.7:8000/llm/v1",
+        name="box",
+        runtime="vllm",
+        key_file=str(key),
+        operations=["chat"],
+        models=["m"],
+        concurrency_limit=8,
     )
     source = place.source
     assert (source.key, source.url, source.base_path) == (
@@ -46,10 +53,33 @@ def test_an_engine(tmp_path: Path) -> None:
         "/llm/v1",
     )
     assert (source.name, source.runtime, source.has_key, source.loopback) == ("box", "vllm", True, False)
-    assert (source.operations, source.models) == ((Operation.CHAT,), ("m",))
+    assert (source.operations, source.models, source.concurrency_limit) == ((Operation.CHAT,), ("m",), 8)
     assert place.target.key == "sesame"
     assert "sesame" not in repr(place)
     assert engine("http://a:1/v1").source.base_path == engine("http://a:1").source.base_path == "/v1"
+
+
+def test_request_policies() -> None:
+    prompt = PromptSettings(prepend="Be brief.")
+    entry = PolicySettings(models=["qwen*"], operations=["chat"], defaults={"n": 4096}, system_prompt=prompt)
+    (found,) = engine("http://192.0.2.7:8000", request_policies=[entry]).source.policies
+    assert (found.models, found.policy.operations) == (("qwen*",), (Operation.CHAT,))
+    assert found.policy.defaults_json == '{"n": 4096}'
+    assert found.policy.system_prompt == SystemPrompt(action=PromptAction.PREPEND, text="Be brief.")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (PolicySettings(defaults={"model": "other"}), r"engines\[0\].request_policies\[0\]: .*model"),
+        (PolicySettings(user_template="no place"), "user_template lacks"),
+        (PolicySettings(system_prompt=PromptSettings()), "give one of prepend, append and replace"),
+        (PolicySettings(system_prompt=PromptSettings(append="a", replace="b")), "give one of"),
+    ],
+)
+def test_request_policies_that_make_no_sense(wrong: PolicySettings, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        engine("http://192.0.2.7:8000", request_policies=[wrong])
 
 
 def test_a_known_provider_takes_its_usual_variable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,6 +123,10 @@ def test_what_a_provider_lacks_is_said(entry: ProviderSettings, text: str) -> No
     [
         ([EngineSettings(url="127.0.0.1:8080")], r"engines\[0\].url: .*http://"),
         ([EngineSettings(url="http://a:1", name="A b")], r"engines\[0\].name 'A b'"),
+        (
+            [EngineSettings(url="http://a:1", concurrency_limit=0)],
+            r"engines\[0\].concurrency_limit: 0 must be at least 1",
+        ),
         ([EngineSettings(url="http://a:1"), EngineSettings(url="http://a:1/v1")], "two engines .* are at 'http://a:1'"),
         ([EngineSettings(url="http://a:1", name="x"), EngineSettings(url="http://a:2", name="x")], "are named 'x'"),
     ],

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from tests.support.fake_engine import FakeEngine, FakeProcess
+from tests.support.fake_engine import FakeEngine
+from tests.support.fake_process import FakeProcess
 from tests.support.fake_runtimes import RUNTIMES
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from geniehive.rules.model import Asset, Condition, Reason, Relay, Way
+from geniehive.rules.model import Asset, Condition, Reason, Relay, RequestPolicy, Way
 from geniehive_control.core.inventory import END_OF_TIME, MOST_ITEMS, accept
 from geniehive_control.core.refusal import Refusal, Why
 from tests.support.cluster import asset, inventory, service
@@ -38,6 +38,18 @@ def test_models_are_left_out_one_by_one() -> None:
         ("gpu-1/a", "good"),
     ]
     assert all(r.refusal.details["field"] for r in accepted.refused)
+
+
+def test_a_model_with_a_policy_that_makes_no_sense_is_left_out() -> None:
+    good = msgspec.structs.replace(asset("good"), request_policies=(RequestPolicy(defaults_json='{"a":1}'),))
+    wrong = msgspec.structs.replace(
+        asset("wrong"), request_policies=(RequestPolicy(), RequestPolicy(defaults_json="[]"))
+    )
+    accepted = accept(inventory("gpu-1", [service("gpu-1/a", good, wrong)]), "gpu-1")
+    assert accepted.services["gpu-1/a"].assets == (good,)
+    assert [(r.upstream_name, r.refusal.details["field"]) for r in accepted.refused] == [
+        ("wrong", "request_policies[1]")
+    ]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.body import BodyProblem, read
+from gateway.core.body import BodyProblem, Named, read
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,7 @@ def test_nothing_else_is_rebuilt() -> None:
         (b'{"model":null}', "model", "string"),
         (b'{"model":["m"]}', "model", "string"),
         (b'{"model":""}', "model", "empty"),
+        (rb'{"model":"\ud83d"}', "model", "surrogate"),
         (b'{"model":"a","model":"b"}', "model", "more than once"),
         (b'{"model":"a","model":"a"}', "model", "more than once"),
         (rb'{"model":"a","mod\u0065l":"b"}', "model", "more than once"),
@@ -102,3 +103,96 @@ def test_any_body(
     assert named.model == model
     assert json.loads(body[named.start : named.end]) == model
     assert json.loads(named.renamed(other)) == {**content, "model": other}
+
+
+@pytest.mark.parametrize(
+    ("body", "stream", "options"),
+    [
+        (b'{"model":"m"}', False, b""),
+        (b'{"model":"m","stream":false}', False, b""),
+        (b'{"model":"m","stream":null,"stream_options":null}', False, b"null"),
+        (b'{"stream" : true ,"model":"m","stream_options": { "a":1 } }', True, b'{ "a":1 }'),
+        (b'{"x":{"stream":true,"stream_options":{}},"model":"m"}', False, b""),
+        # Read by the exact walk.
+        (b'{"x":{"model":1},"model":"m","stream":true,"stream_options":{"a":[]}}', True, b'{"a":[]}'),
+        (rb'{"x":"\ud83d","model":"m","stream":true}', True, b""),
+        (b'{"model":"m","stream":"yes"}', False, b""),
+        (b'{"model":"m","stream":1,"stream_options":7}', False, b"7"),
+    ],
+)
+def test_whether_a_stream_is_wanted(body: bytes, stream: bool, options: bytes) -> None:
+    named = read(body)
+    assert (named.stream, named.options) == (stream, options)
+
+
+WANTED = b'"stream_options":{"include_usage":true}'
+
+
+@pytest.mark.parametrize(
+    ("body", "asking"),
+    [
+        (b' { "model":"m","stream":true}', b" {" + WANTED + b', "model":"m","stream":true}'),
+        (b'{"stream_options" : null,"model":"m"}', b'{"stream_options" : {"include_usage":true},"model":"m"}'),
+        (b'{"model":"m","stream_options":{ }}', b'{"model":"m","stream_options":{"include_usage":true}}'),
+        (
+            b'{"model":"m","stream_options":{ "x": 1.0 }}',
+            b'{"model":"m","stream_options":{"include_usage":true,"x": 1.0 }}',
+        ),
+        (
+            b'{"stream_options":{"x":1,"include_usage" : false},"model":"m"}',
+            b'{"stream_options":{"x":1,"include_usage" : true},"model":"m"}',
+        ),
+        (
+            b'{"model":"m","stream_options":{"include_usage":null}}',
+            b'{"model":"m","stream_options":{"include_usage":true}}',
+        ),
+        # The client asks itself.
+        (b'{"model":"m","stream_options":{"include_usage":true}}', None),
+        (rb'{"model":"m","stream_options":{"include\u005fusage":true}}', None),
+        # For the engine to refuse.
+        (b'{"model":"m","stream_options":[]}', None),
+        (b'{"model":"m","stream_options":"x"}', None),
+        (b'{"model":"m","stream_options":{"include_usage":"yes"}}', None),
+        # No safe place.
+        (b'{"model":"m","stream_options":{},"stream_options":{}}', None),
+        (b'{"model":"m","x":"stream_options","stream_options":{}}', None),
+        (rb'{"model":"m","stream\u005foptions":{}}', None),
+        (rb'{"model":"m","stream_options":{"include\u005fusage":false}}', None),
+        (rb'{"model":"m","stream_options":{"x":{"include_usage":false},"include_usage":false}}', None),
+    ],
+)
+def test_asking_for_usage(body: bytes, asking: bytes | None) -> None:
+    made = read(body).asking()
+    assert (made and made.body) == asking
+    if made is not None:
+        again = read(made.body)
+        assert again == Named(made.body, "m", made.start, made.end, again.stream, again.options)
+        assert again.asking() is None
+        assert read(made.renamed("other")).model == "other"
+
+
+OPTIONS = st.none() | st.dictionaries(st.sampled_from(["include_usage", "a", "b"]), VALUES, max_size=3)
+
+
+@given(
+    fields=st.dictionaries(
+        st.text(max_size=6).filter(lambda k: k not in ("model", "stream_options")), VALUES, max_size=3
+    ),
+    options=st.none() | st.tuples(OPTIONS),
+    first=st.booleans(),
+    indent=st.sampled_from([None, 1]),
+)
+def test_asking_changes_nothing_else(
+    fields: dict[str, object], options: tuple[dict[str, object] | None] | None, first: bool, indent: int | None
+) -> None:
+    content: dict[str, object] = {"model": "m", **fields}
+    if options is not None:
+        content = {"stream_options": options[0], **content} if first else {**content, "stream_options": options[0]}
+    made = read(json.dumps(content, indent=indent).encode()).asking()
+    given = (options and options[0]) or {}
+    if made is None:
+        asked = given.get("include_usage")
+        assert (asked is not None and asked is not False) or "stream_options" in json.dumps(fields)
+        return
+    assert json.loads(made.body) == {**content, "stream_options": {**given, "include_usage": True}}
+    assert json.loads(made.body[made.start : made.end]) == "m"

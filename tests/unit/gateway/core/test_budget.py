@@ -1,4 +1,7 @@
-from gateway.core.budget import RetryBudget
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.budget import FLOOR_PER_SECOND, SHARE, WINDOW, RetryBudget
 
 
 def spend(budget: RetryBudget, now: float) -> int:
@@ -27,3 +30,20 @@ def test_old_requests_count_no_more() -> None:
     for _ in range(1000):
         budget.request(1.0)
     assert spend(budget, 500.0) == 100
+
+
+@given(st.lists(st.tuples(st.floats(0, 4), st.integers(0, 200), st.integers(0, 200)), max_size=12))
+def test_never_more_than_the_share_and_the_floor(steps: list[tuple[float, int, int]]) -> None:
+    budget, now = RetryBudget(), 100.0
+    requests: list[float] = []
+    retries: list[float] = []
+    for passed, asked, wanted in steps:
+        now += passed
+        for _ in range(asked):
+            budget.request(now)
+        requests += [now] * asked
+        granted = sum(budget.retry(now) for _ in range(wanted))
+        retries += [now] * granted
+        within = int(now) - WINDOW + 1
+        allowed = SHARE * sum(at >= within for at in requests) + FLOOR_PER_SECOND * WINDOW
+        assert not granted or sum(at >= within for at in retries) <= allowed

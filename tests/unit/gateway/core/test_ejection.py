@@ -62,4 +62,4 @@ def test_lanes_that_nobody_asks_about_are_forgotten() -> None:
     e = Ejections()
     e.failed(A, 0.0)
     e.failed(B, 1000.0)
-    assert e._out.keys() == {B}
+    assert e.out.keys() == {B}

@@ -67,9 +67,9 @@ def test_one_model() -> None:
     assert json.loads(service)["geniehive"]["choose_from"] == ["x", "y"]
 
 
-def test_operations_that_no_gateway_serves_are_not_listed() -> None:
+def test_all_operations_are_listed() -> None:
     t = table(
         *served("m", a="http://x:1"),
         route("m", "a/e/m", operations=(Operation.CHAT, Operation.RESPONSES)),
     )
-    assert listed(t)["m"]["geniehive"]["operations"] == ["chat"]
+    assert listed(t)["m"]["geniehive"]["operations"] == ["chat", "responses"]

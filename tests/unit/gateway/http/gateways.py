@@ -5,18 +5,29 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self
 
+from gateway.core.admission import Admission
 from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
+from gateway.core.cors import Cors
+from gateway.core.metrics import Metrics
+from gateway.core.outcome import Outcome
 from gateway.core.table import Table
+from gateway.http.access import AccessLog
 from gateway.http.calls import Calls
+from gateway.http.cluster import ClusterApi
+from gateway.http.forms import Forms
 from gateway.http.handler import Handler
+from gateway.http.metrics import Levels, MetricsPage
+from gateway.http.records import Records
 from gateway.http.server import HttpServer
-from gateway.upstream import Upstream
+from gateway.patience import Patience
+from gateway.upstream import Body, Upstream
 from geniehive.kit import http1
 from geniehive.kit.clock import SystemClock
 from geniehive.rules.model import Resource
+from geniehive.rules.operations import BY_PATH
 from tests.support.raw_server import Peer
-from tests.unit.gateway.builders import key, table
+from tests.unit.gateway.builders import key, table, until
 
 SECRET = "sk-test"
 CHAT_PATH = "/v1/chat/completions"
@@ -38,12 +49,26 @@ class Gateway:
         *resources: Resource,
         auth: bool = True,
         max_body: int = 1 << 20,
+        max_upload: int = 256 << 20,
+        upload_dir: str | None = None,
         client_idle: float | None = 5.0,
         timeouts: http1.Timeouts | None = None,
         cold: bool = False,
+        cors: tuple[str, ...] = (),
+        admission: Admission | None = None,
+        ask_usage: bool = True,
+        access: AccessLog | None = None,
+        cluster: ClusterApi | None = None,
     ) -> None:
         self.table = Table("here") if cold else table(key(SECRET), *resources)
-        self.balance = Balance()
+        self._cors = Cors(cors)
+        self._cluster = cluster
+        self._uploads = max_upload, upload_dir
+        self.balance = Balance(admission)
+        self._ask_usage = ask_usage
+        # Of calls to models that have ended.
+        self.outcomes: list[Outcome] = []
+        self.records = Records(Metrics(self.table.has_model), SystemClock(), access, (self.outcomes.append,))
         self.asked: list[tuple[str, str]] = []
         self.learned: Table | None = None
         self._settings = auth, max_body, client_idle, timeouts or http1.Timeouts(first_byte=5.0, idle=5.0)
@@ -55,10 +80,17 @@ class Gateway:
     async def __aenter__(self) -> Self:
         auth, max_body, client_idle, timeouts = self._settings
         self.upstreams = http1.Client()
+        self.forms = Forms(*self._uploads)
         self.client = http1.Client()
-        self.upstream = Upstream(self.upstreams, timeouts)
-        calls = Calls(self.table, self.balance, RetryBudget(), self.upstream, self.look_up, SystemClock(), max_body)
-        self.handler = Handler(self.table, calls, self.look_up, auth=auth, client_idle=client_idle)
+        self.upstream = Upstream(self.upstreams)
+        patience = dict.fromkeys(BY_PATH, Patience(timeouts))
+        calls = Calls(self.table, self.balance, RetryBudget(), self.upstream, self.look_up, SystemClock(), max_body,
+                      self.forms, patience, self._ask_usage)  # fmt: skip
+        self.handler = Handler(
+            self.table, calls, self.look_up, auth=auth, client_idle=client_idle, records=self.records,
+            metrics=MetricsPage(self.records.metrics, self._levels), cors=self._cors,
+            cluster=self._cluster,
+        )  # fmt: skip
         self.server = HttpServer(self.handler)
         self.url = await self.server.start("127.0.0.1:0")
         self.origin = http1.Origin.parse(self.url)
@@ -68,14 +100,26 @@ class Gateway:
         await self.client.close()
         await self.server.drain(1.0)
         await self.upstreams.close()
+        self.forms.close()
 
-    async def open(self, method: str, path: str, body: bytes | None = None, **headers: str) -> http1.Response:
+    def _levels(self) -> Levels:
+        return Levels(
+            clients=len(self.handler.open), upstream_connections=self.upstreams.open_count, ejected=0,
+            table_generation=self.table.generation, table_age=None, routes=self.balance.routes(),
+        )  # fmt: skip
+
+    async def ended(self, count: int = 1) -> list[Outcome]:
+        """The outcomes of so many calls, as soon as they have ended."""
+        await until(lambda: len(self.outcomes) >= count)
+        return self.outcomes
+
+    async def open(self, method: str, path: str, body: Body | None = None, **headers: str) -> http1.Response:
         """Header names with "_" for "-"; the test's key is sent unless an `authorization` is given."""
         given = {"authorization": f"Bearer {SECRET}", **headers}
         pairs = [(name.replace("_", "-"), value) for name, value in given.items() if value]
         return await self.client.request(self.origin, method, path, pairs, body)
 
-    async def ask(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
+    async def ask(self, method: str, path: str, body: Body | None = None, **headers: str) -> Answer:
         async with await self.open(method, path, body, **headers) as response:
             return Answer(response.status, response.headers, await response.read())
 

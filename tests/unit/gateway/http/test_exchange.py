@@ -79,7 +79,7 @@ async def test_http_1_0_gets_a_stream_that_ends_with_the_connection() -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
         await stream_head(peer)
-        await stream_piece(peer, b"data: 1\n\n")
+        await stream_piece(peer, b"data: [DONE]\n\n")
         await stream_piece(peer, b"")
 
     async with (
@@ -90,7 +90,7 @@ async def test_http_1_0_gets_a_stream_that_ends_with_the_connection() -> None:
         writer.write(HEAD.replace(b"HTTP/1.1", b"HTTP/1.0") + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY)
         head, _, body = (await until_end(reader)).partition(b"\r\n\r\n")
         assert b"chunked" not in head
-        assert body == b"data: 1\n\n"
+        assert body == b"data: [DONE]\n\n"
 
 
 async def test_connections_are_kept_unless_the_client_says_otherwise() -> None:

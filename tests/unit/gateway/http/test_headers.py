@@ -1,4 +1,4 @@
-from gateway.core.balance import Choice
+from gateway.core.plan import Choice
 from gateway.http.headers import common, served_by
 from tests.unit.gateway.builders import candidate
 

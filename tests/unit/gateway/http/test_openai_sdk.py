@@ -9,6 +9,7 @@ import pytest
 from geniehive.rules.model import Scope
 from tests.support.raw_server import Peer, RawServer
 from tests.unit.gateway.builders import OFFLINE, key, served, upstream
+from tests.unit.gateway.http.engines import Engine, everything
 from tests.unit.gateway.http.gateways import SECRET, Gateway, stream_head, stream_piece
 
 CHUNK = (
@@ -95,3 +96,87 @@ async def test_exceptions() -> None:
         async with sdk(gateway, "sk-read") as client:
             with pytest.raises(openai.PermissionDeniedError):
                 await client.embeddings.create(model="m", input="x")
+
+
+DELTA = (
+    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":1,"item_id":"i",'
+    b'"output_index":0,"content_index":0,"delta":"one","logprobs":[]}\n\n'
+)
+
+
+async def test_responses_that_break_raise() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await stream_head(peer)
+        await stream_piece(peer, DELTA)
+        peer.close()
+
+    async with RawServer(script) as engine, Gateway(*everything(str(engine.origin))) as gateway, sdk(gateway) as client:
+        stream = await client.responses.create(model="m", input="x", stream=True)
+        told = []
+        with pytest.raises(openai.APIError, match="broke off"):
+            while True:
+                told.append(await anext(stream))
+    assert [event.type for event in told] == ["response.output_text.delta", "response.failed"]
+    assert told[1].type == "response.failed"
+    assert told[1].response.error is not None
+    assert "broke off" in told[1].response.error.message
+
+
+async def test_an_engines_own_error_in_a_stream() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await stream_head(peer)
+        await stream_piece(peer, CHUNK % b"one" + b'data: {"error":{"message":"boom","code":500}}\n\n')
+        await stream_piece(peer, b"")
+
+    async with RawServer(script) as engine, Gateway(*everything(str(engine.origin))) as gateway, sdk(gateway) as client:
+        stream = await client.chat.completions.create(model="m", messages=MESSAGES, stream=True)  # type: ignore[call-overload]
+        assert (await anext(stream)).choices[0].delta.content == "one"
+        with pytest.raises(openai.APIError, match="boom"):
+            await anext(stream)
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"error":{"message":"because","code":1}}', b'{"error":"because"}', b'{"detail":"because"}', b"because",
+             b'{"type":"error","error":{"type":"x_error","message":"because"}}', b'{"detail":{"error":"because"}}'],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (b"400 Bad Request", openai.BadRequestError),
+        (b"401 Unauthorized", openai.AuthenticationError),
+        (b"403 Forbidden", openai.PermissionDeniedError),
+        (b"404 Not Found", openai.NotFoundError),
+        (b"422 Unprocessable", openai.UnprocessableEntityError),
+        (b"429 Too Many", openai.RateLimitError),
+        (b"500 Oops", openai.InternalServerError),
+    ],
+)
+async def test_errors_of_engines_in_all_their_shapes(
+    body: bytes, status: bytes, error: type[openai.APIStatusError]
+) -> None:
+    async with Engine(body, status) as engine, Gateway(*everything(engine.url)) as gateway, sdk(gateway) as client:
+        for ask in (
+            client.chat.completions.create(model="m", messages=MESSAGES),  # type: ignore[call-overload]
+            client.responses.create(model="m", input="x"),
+            client.embeddings.create(model="m", input="x"),
+            client.moderations.create(model="m", input="x"),
+            client.images.generate(model="m", prompt="x"),
+            client.audio.speech.create(model="m", input="x", voice="v"),
+        ):
+            with pytest.raises(error) as raised:
+                await ask
+            assert raised.value.body["message"] == "because"  # type: ignore[index,call-overload]
+
+
+async def test_speech_is_bytes() -> None:
+    sound = bytes(range(256)) * 5000
+    async with (
+        Engine(sound, extra=b"Content-Type: audio/wav\r\n") as engine,
+        Gateway(*everything(engine.url)) as gateway,
+        sdk(gateway) as client,
+    ):
+        got = await client.audio.speech.create(model="m", input="x", voice="v")
+        assert got.response.headers["content-type"] == "audio/wav"
+        assert await got.aread() == sound

@@ -13,6 +13,8 @@ from geniehive.failures import Refused
 from geniehive.rules.model import Resource
 from geniehive.v1.credential_pb2 import Certificate, Trust
 from geniehive.v1.routing_service_pb2 import (
+    ReportOutcomesRequest,
+    ReportOutcomesResponse,
     ResolveRequest,
     ResolveResponse,
     WatchRoutesRequest,
@@ -87,8 +89,28 @@ class Stream:
         return self._in.empty()
 
 
+class ReportStream:
+    """Control's side of one ReportOutcomes."""
+
+    def __init__(self, metadata: dict[str, str]) -> None:
+        self.metadata = metadata
+        self._in: asyncio.Queue[ReportOutcomesRequest] = asyncio.Queue()
+        self._out: asyncio.Queue[ReportOutcomesResponse | Refused | None] = asyncio.Queue()
+
+    async def heard(self, seconds: float = 5.0) -> ReportOutcomesRequest:
+        async with asyncio.timeout(seconds):
+            return await self._in.get()
+
+    def say(self, message: ReportOutcomesResponse) -> None:
+        self._out.put_nowait(message)
+
+    def end(self, error: Refused | None = None) -> None:
+        self._out.put_nowait(error)
+
+
 class FakeRouting(RoutingServiceServicer):
-    """`async with FakeRouting() as control:`, then `await control.stream()` for each stream that is opened."""
+    """`async with FakeRouting() as control:`, then `await control.stream()` for each stream of routes that is opened,
+    and `await control.reports()` for each of outcomes."""
 
     def __init__(self, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
         self.port = port
@@ -96,6 +118,7 @@ class FakeRouting(RoutingServiceServicer):
         self.resolve: Callable[[ResolveRequest], Any] | None = None
         self.resolved: list[tuple[str, dict[str, str]]] = []
         self._streams: asyncio.Queue[Stream] = asyncio.Queue()
+        self._reports: asyncio.Queue[ReportStream] = asyncio.Queue()
 
     @property
     def address(self) -> str:
@@ -134,7 +157,23 @@ class FakeRouting(RoutingServiceServicer):
         finally:
             reader.cancel()
 
-    async def _read(self, requests: Any, stream: Stream) -> None:
+    async def reports(self) -> ReportStream:
+        async with asyncio.timeout(10):
+            return await self._reports.get()
+
+    async def ReportOutcomes(self, request_iterator: Any, context: Any) -> None:  # type: ignore[override]
+        stream = ReportStream(dict(context.invocation_metadata()))
+        self._reports.put_nowait(stream)
+        reader = asyncio.create_task(self._read(request_iterator, stream))
+        try:
+            while isinstance(message := await stream._out.get(), ReportOutcomesResponse):
+                await context.write(message)
+            if message is not None:
+                await failures.abort(context, message)
+        finally:
+            reader.cancel()
+
+    async def _read(self, requests: Any, stream: Stream | ReportStream) -> None:
         async for message in requests:
             stream._in.put_nowait(message)
 

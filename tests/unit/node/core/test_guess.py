@@ -13,7 +13,6 @@ from geniehive_node.core import guess
         ("multilingual-e5-small-q4", Operation.EMBEDDINGS),
         ("all-minilm:22m", Operation.EMBEDDINGS),
         ("BAAI/bge-reranker-v2-m3", Operation.RERANK),
-        ("whisper-large-v3", Operation.TRANSCRIPTION),
         ("gpt-4o-mini-transcribe", Operation.TRANSCRIPTION),
         ("tts-1-hd", Operation.SPEECH),
         ("dall-e-3", Operation.IMAGES),
@@ -33,3 +32,13 @@ def test_types() -> None:
     assert guess.by_type("embedding") == (Operation.EMBEDDINGS,)
     assert guess.by_type("LLM") == guess.TEXT
     assert guess.by_type("hologram") == guess.by_type(None) == guess.by_type(7) == ()
+
+
+def test_whisper_translates_too() -> None:
+    assert guess.by_name("whisper-large-v3") == (Operation.TRANSCRIPTION, Operation.TRANSLATION)
+
+
+def test_tasks_as_hugging_face_calls_them() -> None:
+    assert guess.by_type("automatic-speech-recognition") == (Operation.TRANSCRIPTION, Operation.TRANSLATION)
+    assert guess.by_type("text-to-speech") == (Operation.SPEECH,)
+    assert guess.by_type("voice-activity-detection") == ()

@@ -9,6 +9,7 @@ from geniehive.rules.model import (
     LoadState,
     Reason,
     Relay,
+    RequestPolicy,
     Service,
 )
 from geniehive.rules.operations import Operation
@@ -29,7 +30,7 @@ from geniehive_node.core.inventory import (
     Stopping,
     TooMuch,
 )
-from geniehive_node.core.looks import Choice, Figures, Snapshot, Source, Trouble
+from geniehive_node.core.looks import Choice, Figures, ModelPolicy, Snapshot, Source, Trouble
 from geniehive_node.core.ways import Reach
 
 OLLAMA = Source(key="http://127.0.0.1:11434", url="http://127.0.0.1:11434", loopback=True)
@@ -247,6 +248,17 @@ def test_configured_operations_and_models_have_the_last_word() -> None:
     ]
 
 
+def test_request_policies_go_with_the_models_that_they_name() -> None:
+    brief, long = RequestPolicy(defaults_json='{"n":1}'), RequestPolicy(defaults_json='{"n":2}')
+    policies = (ModelPolicy(models=("qwen3*", "x"), policy=brief), ModelPolicy(models=("*",), policy=long))
+    source = replace(OLLAMA, policies=policies)
+    play = Play(source)
+    play.saw(source, "qwen3:8b", "llama3")
+    play(FirstLooksDone())
+    models = play.services["h/ollama"].assets
+    assert {a.asset_id: a.request_policies for a in models} == {"qwen3:8b": (brief, long), "llama3": (long,)}
+
+
 def test_names_that_the_contract_forbids_are_left_out() -> None:
     play = Play(OLLAMA)
     play.saw(OLLAMA, "good", "bad\n", "x" * 513, "good")
@@ -349,3 +361,22 @@ def test_what_nobody_can_reach_is_listed_with_what_to_do() -> None:
     # What is wrong with the engine itself comes first.
     play(Missed(source=keyed.key, trouble=Trouble.UNREACHABLE, detail="gone"))
     assert play.services["h/box"].condition.reason is Reason.ENGINE
+
+
+def test_the_limit_that_was_set_is_offered_whether_the_engine_is_there_or_not() -> None:
+    limited = replace(BOX, concurrency_limit=8)
+    play = Play(limited)
+    play.missed(limited)
+    play(FirstLooksDone())
+    assert [s.concurrency_limit for s in play.services.values()] == [8]
+    play.saw(limited, "m", runtime="vllm")
+    assert [s.concurrency_limit for s in play.services.values()] == [8]
+
+
+def test_an_engine_with_paths_of_its_own_is_the_relays() -> None:
+    play = Play(OLLAMA)
+    play(Looked(source=OLLAMA.key, snapshot=snapshot("m", paths=(("/v1/rerank", "/rerank"),))))
+    (offer,) = (effect for effect in play(FirstLooksDone()) if isinstance(effect, Offer))
+    (service,) = offer.inventory.services
+    assert [way.direct_url for way in service.ways] == [None]
+    assert offer.paths == {"ollama": {"/v1/rerank": "/rerank"}}

@@ -65,6 +65,12 @@ def test_table(source: Source, way: str, reach: Reach, outside: str | None, expe
     assert short(ways.of(replace(source, way=Choice(way)), reach, outside)) == expected
 
 
+def test_paths_of_its_own_are_known_to_the_relay_alone() -> None:
+    assert short(ways.of(LOOPBACK, LAN, OUTSIDE, own_paths=True)) == [RELAY]
+    assert "other paths" in ways.of(replace(ELSEWHERE, way=Choice.DIRECT), LAN, None, own_paths=True).trouble
+    assert "key" in ways.of(replace(KEYED, way=Choice.DIRECT), LAN, None, own_paths=True).trouble
+
+
 def test_who_can_be_reached_by_neither_way_is_told_what_to_do() -> None:
     told = ways.of(replace(KEYED, way=Choice.DIRECT), JOINED).trouble
     assert "it needs a key" in told

@@ -26,11 +26,29 @@ def single(**changes: object) -> Wire:
             "GET /props": props,
             "GET /metrics": METRICS,
             "POST /v1/chat/completions": INCOMPLETE,
+            "POST /v1/responses": INCOMPLETE,
+            "POST /v1/messages": INCOMPLETE,
             "POST /v1/embeddings": NOT_SERVED,
             "POST /v1/rerank": NOT_SERVED,
         },
         server="llama.cpp",
     )
+
+
+async def test_builds_from_before_the_newer_apis(ask: Ask) -> None:
+    async with single() as wire:
+        del wire.answers["POST /v1/responses"], wire.answers["POST /v1/messages"]
+        snapshot, _ = await Single(ask(wire.origin)).look()
+    assert set(snapshot.operations) == {Operation.CHAT, Operation.COMPLETIONS}
+
+
+async def test_a_model_that_hears(ask: Ask) -> None:
+    async with single() as wire:
+        wire.answers["POST /v1/audio/transcriptions"] = NOT_SERVED
+        assert set((await Single(ask(wire.origin)).look())[0].operations) == TEXT
+        wire.answers["POST /v1/audio/transcriptions"] = INCOMPLETE
+        snapshot, _ = await Single(ask(wire.origin)).look()
+    assert set(snapshot.operations) == {*TEXT, Operation.TRANSCRIPTION}
 
 
 async def test_one_model(ask: Ask) -> None:

@@ -60,6 +60,12 @@ async def test_embedding_models_only_embed(ask: Ask) -> None:
     assert snapshot.assets[0].operations == (Operation.EMBEDDINGS,)
 
 
+async def test_models_that_hear_write_down_what_was_said(ask: Ask) -> None:
+    async with server(model("gemma", capabilities=["completion", "audio"])) as wire:
+        snapshot = await look(ask, wire)
+    assert {Operation.CHAT, Operation.TRANSCRIPTION} <= set(snapshot.assets[0].operations)
+
+
 async def test_models_for_nothing_we_route_are_left_out(ask: Ask) -> None:
     async with server(model("painter", capabilities=["image"])) as wire:
         assert (await look(ask, wire)).assets == ()

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from geniehive.rules.model import Asset, LoadState
 from geniehive.rules.operations import Ability, Operation
@@ -110,6 +111,11 @@ async def test_a_refused_key(ask: Ask) -> None:
 
 async def test_providers_offer_chat(ask: Ask) -> None:
     data = [{"id": "gpt-x"}, {"id": "text-embedding-3-small"}]
+    known = replace(HOSTED, runtime="openai")
+    assert (await look(ask, {"object": "list", "data": data}, known)).operations == (
+        Operation.CHAT,
+        Operation.RESPONSES,
+    )
     snapshot = await look(ask, {"object": "list", "data": data}, HOSTED)
     assert snapshot.operations == (Operation.CHAT,)
     assert snapshot.assets[1].operations == (Operation.EMBEDDINGS,)

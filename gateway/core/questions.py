@@ -1,0 +1,38 @@
+"""A question about usage that control is to answer, and how that may end."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+
+class Question(NamedTuple):
+    """by: "key", "model", and so on. limit, page: as in the contract; 0 and "": the first rows."""
+
+    by: Sequence[str]
+    since: datetime
+    until: datetime
+    limit: int = 0
+    page: str = ""
+
+
+class Found(NamedTuple):
+    """rows: plain objects. next_page: "" at the end."""
+
+    rows: list[dict[str, Any]]
+    next_page: str
+
+
+class Wrong(Exception):
+    """The question can't be answered; the text says what is wrong with it."""
+
+
+class Forbidden(Exception):
+    """Whoever asks may not know; the text says why."""
+
+
+class Away(Exception):
+    """Control, or its database, can't be asked now. retry_after: seconds."""
+
+    def __init__(self, why: str, retry_after: float | None = None) -> None:
+        super().__init__(why)
+        self.retry_after = retry_after

@@ -27,6 +27,7 @@ POLICY = {
     "system_prompt": {"prepend": "You answer briefly and say when you do not know."},
 }
 UPLOAD = 25_000_000
+CHAT = Path(__file__).parent / "body_chat.json"
 
 
 @contextmanager
@@ -46,6 +47,11 @@ def hive(cpus: str, load_cpus: str, *gateway: str) -> Iterator[tuple[Hive, bench
             }
             peer = bench.Peer("geniehive", spec)
             peer.start(cpus)
+            # Workers get their tables one after another.
+            settled = 0
+            while settled < 50:
+                found, _ = bench.post_ok(peer.port, "/v1/chat/completions", CHAT.read_bytes(), peer.hdict)
+                settled = settled + 1 if found == 200 else 0
             yield made, peer
         finally:
             made.stop()

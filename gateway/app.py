@@ -125,7 +125,7 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
     records = Records(Metrics(table.has_model), clock, access, (sums.add,))
     handler = Handler(
         table, calls, look_up, auth=settings.auth.require, client_idle=times.idle, records=records,
-        metrics=MetricsPage(records.metrics, levels) if settings.metrics.enabled else None, cors=cors, cluster=cluster,
+        metrics=MetricsPage(records, levels) if settings.metrics.enabled else None, cors=cors, cluster=cluster,
     )  # fmt: skip
     server = HttpServer(handler)
     try:
@@ -146,10 +146,12 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
         await _stopped(stop, tasks)
         log.info("stopping: %s", stop.cause)
         await server.drain(settings.drain_timeout)
+        records.flush()
         await reports.flush(_LAST_REPORT)
     finally:
         await server.drain(0.0)
         await tasks.close()
+        records.flush()
         if access is not None:
             await access.close()
         if keeps:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 # Which worker a process is, from 0; set by the parent.
 _NUMBER = "GENIEHIVE_GATEWAY_WORKER"
 # Beyond the time to drain.
-_GRACE = 5.0
+GRACE = 5.0
 MOST = 64
 
 
@@ -53,7 +53,7 @@ async def serve(workers: int, listen: str, drain_timeout: float, stop: Stop, arg
             for worker in range(workers):
                 argv = (sys.executable, "-m", "gateway", *arguments, "--set", f"listen={listen}")
                 environment = {_NUMBER: str(worker)}
-                grace = drain_timeout + _GRACE
+                grace = drain_timeout + GRACE
                 supervisor.start(Child(f"worker {worker}", argv, environment, grace=grace))
             told = tasks.start(stop.wait(), "wait for the end")
             await asyncio.wait((told, crew.lost, supervisor.failed), return_when=asyncio.FIRST_COMPLETED)

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 
 # What scripts may read of an answer beside what every browser lets them.
 _EXPOSED = (
-    "x-request-id, retry-after, x-geniehive-service, x-geniehive-host, x-geniehive-model, x-geniehive-route, "
-    "x-geniehive-attempts, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests"
+    "x-request-id, request-id, retry-after, x-geniehive-cluster, x-geniehive-service, x-geniehive-host, "
+    "x-geniehive-model, x-geniehive-route, x-geniehive-attempts, x-ratelimit-limit-requests, "
+    "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
+    "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )
 # Seconds for which a browser need not ask again.
 _REMEMBERED = 7200

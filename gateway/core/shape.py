@@ -77,7 +77,8 @@ class Shaper:
         prompt: SystemPrompt | None,
         template: str | None,
     ) -> None:
-        self._defaults = defaults
+        # With what is put in where the client says nothing.
+        self._defaults = tuple((name, value, _raw(value)) for name, value in defaults.items())
         self._overrides = tuple(overrides)
         self._prompt = prompt
         self._template = template
@@ -88,8 +89,11 @@ class Shaper:
         """The body with the policies in force and `model` in it. Unshapeable."""
         top = _object(body)
         top["model"] = msgspec.Raw(_encode(model))
-        for name, value in self._defaults.items():
-            _default(top, name, value)
+        for name, value, whole in self._defaults:
+            if name not in top:
+                top[name] = whole
+            else:
+                _default(top, name, value)
         for tree in self._overrides:
             for name, value in tree.items():
                 _override(top, name, value)
@@ -176,19 +180,33 @@ def _joined(prompt: SystemPrompt, said: str) -> str:
 
 
 def _chat_prompt(top: dict[str, msgspec.Raw], prompt: SystemPrompt) -> None:
+    roles = _roles(top)
+    system = [n for n, role in enumerate(roles) if role in _SYSTEM_ROLES]
+    if not system:
+        # Put in before the others, of which nothing else need be decoded.
+        rest = bytes(top["messages"]).lstrip()[1:]
+        first = _encode({"role": "system", "content": prompt.text})
+        top["messages"] = msgspec.Raw(b"".join((b"[", first, b"," if roles else b"", rest)))
+        return
     messages = _list(top, "messages")
-    heads = [_head(message, "messages") for message in messages]
-    system = [n for n, head in enumerate(heads) if head.get("role") in ("system", "developer")]
     if prompt.action is PromptAction.REPLACE:
         messages = [message for n, message in enumerate(messages) if n not in system]
-        system = []
-    if not system:
         messages.insert(0, msgspec.Raw(_encode({"role": "system", "content": prompt.text})))
     else:
         # The first is where models look; templates of many refuse a second one.
         at = system[0] if prompt.action is PromptAction.PREPEND else system[-1]
-        messages[at] = _with_text(messages[at], heads[at], lambda said: _joined(prompt, said), prompt)
+        head = _head(messages[at], "messages")
+        messages[at] = _with_text(messages[at], head, lambda said: _joined(prompt, said), prompt)
     top["messages"] = msgspec.Raw(_encode(messages))
+
+
+def _roles(top: Mapping[str, msgspec.Raw]) -> list[Any]:
+    try:
+        return [message.role for message in _decode_roles(top["messages"])]
+    except KeyError:
+        raise Unshapeable('"messages" is missing', "messages") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Unshapeable('"messages" must be a list of messages', "messages") from None
 
 
 def _with_text(
@@ -273,6 +291,13 @@ def _list(top: Mapping[str, msgspec.Raw], name: str) -> list[msgspec.Raw]:
         raise Unshapeable(f'"{name}" must be a list of messages', name) from None
 
 
+class _Role(msgspec.Struct, gc=False):
+    role: Any = None
+
+
+_decode_roles = msgspec.json.Decoder(list[_Role]).decode
+
+
 class _Head(msgspec.Struct, gc=False):
     role: Any = None
     content: Any = None
@@ -289,6 +314,7 @@ def _head(message: msgspec.Raw, param: str) -> Mapping[str, Any]:
     return {"role": head.role, "content": head.content}
 
 
+_SYSTEM_ROLES = ("system", "developer")
 _SYSTEM: dict[Operation, Callable[[dict[str, msgspec.Raw], SystemPrompt], None]] = {
     Operation.CHAT: _chat_prompt,
     Operation.MESSAGES: _messages_prompt,

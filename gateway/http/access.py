@@ -12,14 +12,14 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from gateway.core.outcome import Outcome
+from gateway.core.outcome import Ending, Outcome
 from geniehive.kit.clock import Clock
 
 log = logging.getLogger(__name__)
 
 # Seconds from a line until it is written, unless so many bytes are there before.
 _SOON = 0.25
-_AT_ONCE = 64 * 1024
+_AT_ONCE = 1 << 20
 # Of what could not be written yet; more lines than that are lost.
 _WAITING_LIMIT = 4 << 20
 # Seconds until a failure that goes on is told again.
@@ -90,22 +90,21 @@ class AccessLog:
         # What is being written, by a thread.
         self._writing: asyncio.Future[OSError | None] | None = None
 
-    def served(self, outcome: Outcome, method: str, path: str) -> None:
-        """A call to a model has ended."""
-        self._take(
-            _json(outcome, self._time(), method, path) if self._json else _text(outcome, self._time(), method, path)
-        )
+    def served(self, outcome: Outcome, path: str, at: float) -> None:
+        """A call to a model has ended. at: in seconds since the epoch."""
+        when = self._time(at)
+        self._take(_json(outcome, when, path) if self._json else _text(outcome, when, path))
 
     def other(self, request_id: str, key_id: str, method: str, path: str, status: int, seconds: float) -> None:
         """A request that asked no model has ended."""
         method, path = method[:_SHOWN], path[:_SHOWN]
-        ms = round(seconds * 1e3, 2)
+        ms, when = round(seconds * 1e3, 2), self._time(self._clock.wall())
         if self._json:
-            line = _encode(_Line(self._time(), request_id, method, path, status, ms, key_id)) + b"\n"
+            line = _encode(_Line(when, request_id, method, path, status, ms, key_id)) + b"\n"
         else:
             key = f" key_id={key_id}" if key_id else ""
             line = (
-                f"time={self._time()} request_id={request_id} method={_word(method)} path={_word(path)} "
+                f"time={when} request_id={request_id} method={_word(method)} path={_word(path)} "
                 f"status={status} ms={ms}{key}\n"
             ).encode()
         self._take(line)
@@ -162,14 +161,13 @@ class AccessLog:
         if self._size > _AT_ONCE:
             self._many.set()
 
-    def _time(self) -> str:
-        now = self._clock.wall()
-        second = int(now)
+    def _time(self, at: float) -> str:
+        second = int(at)
         known, text = self._second
         if second != known:
             text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
             self._second = second, text
-        return text + _MILLISECONDS[int((now - second) * 1000)]
+        return text + _MILLISECONDS[int((at - second) * 1000)]
 
     def _tell(self, why: str) -> None:
         now = self._clock.now()
@@ -179,9 +177,9 @@ class AccessLog:
             self._lost = 0
 
 
-def _json(outcome: Outcome, when: str, method: str, path: str) -> bytes:
+def _json(outcome: Outcome, when: str, path: str) -> bytes:
     line = _Line(
-        when, outcome.request_id, method, path, outcome.status, round(outcome.seconds * 1e3, 2), outcome.key_id,
+        when, outcome.request_id, "POST", path, outcome.status, round(outcome.seconds * 1e3, 2), outcome.key_id,
         outcome.ending._value_, outcome.model, outcome.label, outcome.service, outcome.attempts,
     )  # fmt: skip
     if outcome.failed:
@@ -200,30 +198,39 @@ def _json(outcome: Outcome, when: str, method: str, path: str) -> bytes:
     return _encode(line) + b"\n"
 
 
-def _text(outcome: Outcome, when: str, method: str, path: str) -> bytes:
-    line = (
-        f"time={when} request_id={outcome.request_id} method={method} path={path} status={outcome.status} "
-        f"ms={outcome.seconds * 1e3:.2f} ending={outcome.ending._value_}"
-    )
-    if outcome.key_id:
-        line += f" key_id={outcome.key_id}"
-    if outcome.model:
-        line += f" model={_word(outcome.model)}"
-    if outcome.attempts:
-        line += f" route={_word(outcome.label)} service={_word(outcome.service)} attempts={outcome.attempts}"
-        if outcome.failed:
-            line += f" failed={_kinds(outcome)}"
-    if outcome.stream:
-        line += " stream=true"
+def _text(outcome: Outcome, when: str, path: str) -> bytes:
+    said = _same(
+        path, outcome.status, outcome.ending, outcome.key_id, outcome.model, outcome.label, outcome.service,
+        outcome.attempts, outcome.stream,
+    )  # fmt: skip
+    line = f"time={when} request_id={outcome.request_id} {said} ms={outcome.seconds * 1e3:.2f}"
     if (first := outcome.first) is not None:
         line += f" ttft_ms={first * 1e3:.2f}"
-    if outcome.waited:
-        line += f" wait_ms={outcome.waited * 1e3:.2f}"
     if (tokens := outcome.tokens) is not None:
         line += f" prompt_tokens={tokens.prompt} completion_tokens={tokens.completion}"
         if tokens.cached:
             line += f" cached_tokens={tokens.cached}"
+    if outcome.waited:
+        line += f" wait_ms={outcome.waited * 1e3:.2f}"
+    if outcome.failed:
+        line += f" failed={_kinds(outcome)}"
     return line.encode() + b"\n"
+
+
+@lru_cache(maxsize=1024)
+def _same(
+    path: str, status: int, ending: Ending, key_id: str, model: str, label: str, service: str, attempts: int,
+    stream: bool,
+) -> str:  # fmt: skip
+    """What many lines have alike."""
+    said = f"method=POST path={path} status={status} ending={ending._value_}"
+    if key_id:
+        said += f" key_id={key_id}"
+    if model:
+        said += f" model={_word(model)}"
+    if attempts:
+        said += f" route={_word(label)} service={_word(service)} attempts={attempts}"
+    return said + " stream=true" if stream else said
 
 
 def _kinds(outcome: Outcome) -> str:

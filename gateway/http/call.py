@@ -91,35 +91,39 @@ class Call:
         self._passing = Passing(exchange, attempt, self._handle, calls.tell, patience)
 
     async def run(self) -> None:
-        effect = self._handle(START)
-        while True:
-            match effect:
-                case Try():
-                    event = await self._ask(effect)
-                    if type(event) is not Answered or event.status >= 400:
+        """To its end, whatever that is."""
+        try:
+            effect = self._handle(START)
+            while True:
+                match effect:
+                    case Try():
+                        event = await self._ask(effect)
+                        if type(event) is not Answered or event.status >= 400:
+                            self._renew()
+                        effect = self._handle(event)
+                    case Forward():
+                        assert self._response is not None
+                        broken = await self._passing.forward(self._response, self._held)
+                        if broken is None:
+                            self._whole = True
+                            return
+                        self._drop_response()
                         self._renew()
-                    effect = self._handle(event)
-                case Forward():
-                    assert self._response is not None
-                    broken = await self._passing.forward(self._response, self._held)
-                    if broken is None:
-                        self._whole = True
+                        effect = self._handle(broken)
+                    case Wait():
+                        await self._wait(effect)
+                        self._renew()
+                        effect = self._handle(WOKEN)
+                    case Fail(error):
+                        self._calls.tell(self._exchange.request_id, error.message)
+                        self._exchange.error(error)
                         return
-                    self._drop_response()
-                    self._renew()
-                    effect = self._handle(broken)
-                case Wait():
-                    await self._wait(effect)
-                    self._renew()
-                    effect = self._handle(WOKEN)
-                case Fail(error):
-                    self._calls.tell(self._exchange.request_id, error.message)
-                    self._exchange.error(error)
-                    return
-                case _:
-                    raise AssertionError(f"{effect} before anything was forwarded")
+                    case _:
+                        raise AssertionError(f"{effect} before anything was forwarded")
+        finally:
+            self._leave()
 
-    def leave(self) -> None:
+    def _leave(self) -> None:
         """Whatever happened: the turn is given back, and an upstream that still works for us is stopped."""
         self._drop_response()
         self._handle(SERVED if self._whole else ENDED)

@@ -1,7 +1,7 @@
 """Calls to models: the body is read, its name looked up, and what follows is left to a `Call`."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Protocol
 
 from aiohttp import web
@@ -82,12 +82,20 @@ class Calls:
         found = self._table.find(model, operation) if self._table.knows(model) else None
         return found if isinstance(found, Plan) else None
 
-    async def serve(self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str) -> None:
+    def serve(
+        self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str
+    ) -> Coroutine[None, None, None]:
         """Answers the call. Refusal for what the caller of this is to answer."""
         if api.multipart and request.content_type != "application/json":
-            async with self._forms.receive(exchange) as form:
-                await self._run(exchange, request, api, key_id, form)
-            return
+            return self._serve_form(exchange, request, api, key_id)
+        return self._serve_json(exchange, request, api, key_id)
+
+    async def _serve_form(self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str) -> None:
+        async with self._forms.receive(exchange) as form:
+            plan = await self._plan(exchange, form.model, api, key_id)
+            await self._call(exchange, request, api, plan, form, None).run()
+
+    async def _serve_json(self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str) -> None:
         body = await exchange.body(self._max_body)
         try:
             named = bodies.read(body)
@@ -98,31 +106,35 @@ class Calls:
             exchange.tally.stream = True
             if self._ask_usage and api.operation in _ASKED:
                 asking = named.asking()
-        await self._run(exchange, request, api, key_id, named, asking)
+        model = named.model
+        plan = self._table.find(model, api.operation)
+        if isinstance(plan, Plan):
+            exchange.tally.model = model
+        else:
+            plan = await self._plan(exchange, model, api, key_id)
+        await self._call(exchange, request, api, plan, named, asking).run()
 
-    async def _run(
-        self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str, content: Content,
-        asking: Content | None = None,
-    ) -> None:  # fmt: skip
-        model = content.model
+    async def _plan(self, exchange: Exchange, model: str, api: ApiCall, key_id: str) -> Plan:
         plan = self._table.find(model, api.operation)
         if not isinstance(plan, NotFound):
             exchange.tally.model = model
         if not isinstance(plan, Plan):
             plan = await self._look_further(model, api.operation, plan, key_id)
             exchange.tally.model = model
+        return plan
+
+    def _call(
+        self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, plan: Plan, content: Content,
+        asking: Content | None,
+    ) -> Call:  # fmt: skip
         try:
             headers = request_headers(request.raw_headers, exchange.request_id, exchange.hops)
         except Unaskable as error:
             raise Refusal(errors.bad_request(f"The request can't be passed on: {error}")) from error
         patience = self._patience[api.path]
-        attempt = Attempt(model, api.operation, plan, self._balance, self._budget, patience.timeouts.first_byte)
+        attempt = Attempt(content.model, api.operation, plan, self._balance, self._budget, patience.timeouts.first_byte)
         exchange.tally.attempt = attempt
-        call = Call(self, exchange, attempt, content, api, headers, patience, asking)
-        try:
-            await call.run()
-        finally:
-            call.leave()
+        return Call(self, exchange, attempt, content, api, headers, patience, asking)
 
     async def _look_further(
         self, model: str, operation: Operation, found: NotFound | OtherOperations | ChooseFrom, key_id: str

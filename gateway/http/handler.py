@@ -65,7 +65,8 @@ class Handler:
     ) -> None:
         self._records = records
         self._metrics = metrics
-        self._cors = cors
+        # None: no page may call, as for most; then nothing is looked at.
+        self._cors = cors if cors else None
         self._cluster = cluster
         self._table = table
         self._calls = calls
@@ -87,7 +88,7 @@ class Handler:
         request_id = given if given and ids.is_sane(given) else f"{self._id_prefix}{next(self._ids)}"
         exchange = Exchange(request, request_id, self._table.cluster_id, not self.draining, self._client_idle)
         exchange.tally = self._records.began()
-        if self._cors and (origin := request.headers.get("Origin")):
+        if self._cors is not None and (origin := request.headers.get("Origin")):
             exchange.allow(self._cors.lines(origin))
         connection = request.protocol
         self.open[connection] = request.task
@@ -186,7 +187,7 @@ class Handler:
             raise Refusal(errors.unknown_path(request.method, path))
         lines = f"allow: {allow or 'GET, HEAD, POST, OPTIONS'}\r\n".encode()
         method = request.headers.get("Access-Control-Request-Method")
-        if method is not None and exchange.cross_origin:
+        if method is not None and exchange.cross_origin and self._cors is not None:
             wanted = request.headers.get("Access-Control-Request-Headers", "")
             lines += self._cors.preflight(allow.removesuffix(", OPTIONS"), wanted)
         exchange.whole(204, lines, b"")

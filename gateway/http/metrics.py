@@ -10,6 +10,7 @@ import psutil
 from aiohttp import web
 
 from gateway.core.metrics import BOUNDS, Metrics, Times
+from gateway.http.records import Records
 from geniehive._version import __version__
 from geniehive.kit import address
 from geniehive.rules.operations import Operation
@@ -38,15 +39,16 @@ class Levels(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MetricsPage:
-    def __init__(self, metrics: Metrics, levels: Callable[[], Levels]) -> None:
-        self._metrics = metrics
+    def __init__(self, records: Records, levels: Callable[[], Levels]) -> None:
+        self._records = records
         self._levels = levels
         self._process = psutil.Process()
 
     async def page(self, accept: str) -> tuple[bytes, bytes]:
         """Header lines and body, by what the client accepts."""
+        self._records.flush()
         # Thousands of lines take a while to write, and other requests go on meanwhile.
-        return await asyncio.to_thread(self._written, self._metrics.copied(), self._levels(), accept)
+        return await asyncio.to_thread(self._written, self._records.metrics.copied(), self._levels(), accept)
 
     def _written(self, metrics: Metrics, levels: Levels, accept: str) -> tuple[bytes, bytes]:
         # Only now: who is never asked needs no memory for it.

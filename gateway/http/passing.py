@@ -19,7 +19,7 @@ from geniehive.kit.http_head import EMPTY_STATUSES, AnswerHead, read_head
 from geniehive.rules.operations import Operation
 
 # An answer up to this size is collected and sent in one piece; a larger one is passed on as it comes.
-_WHOLE = 1 << 20
+_WHOLE = 192 << 10
 # An error is read whole, to be understood.
 ERROR_LIMIT = 1 << 20
 

@@ -1,5 +1,10 @@
-"""Where requests are recorded when they have ended: metrics, the access log, and whoever else wants their outcomes."""
+"""Where requests are recorded when they have ended: metrics, the access log, and whoever else wants their outcomes.
 
+What has ended is recorded some dozens at a time: one after another each costs a third of what it costs alone, between
+two requests, when the processor has to fetch all of this code anew.
+"""
+
+import asyncio
 from collections.abc import Callable
 
 from aiohttp import web
@@ -11,6 +16,9 @@ from gateway.http.exchange import Exchange
 from gateway.http.tally import Tally
 from geniehive.kit.clock import Clock
 
+# Requests that are recorded together at most, and seconds that one may wait for that.
+_TOGETHER = 64
+_SOON = 0.1
 # Asked all the time by machines; told of in the log only when something is wrong.
 _QUIET = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -27,8 +35,12 @@ class Records:
     ) -> None:
         self.metrics = metrics
         self._now = clock.now
+        self._wall = clock.wall
         self._access = access
         self._also = also
+        # With the path, and when it ended on the clock that only grows.
+        self._ended: list[tuple[Outcome, str, float]] = []
+        self._timer: asyncio.TimerHandle | None = None
 
     def began(self) -> Tally:
         return Tally(self._now)
@@ -42,11 +54,32 @@ class Records:
                 self._other(exchange, request, self._access)
             return
         outcome = tally.outcome(operation, exchange.request_id, exchange.status)
-        self.metrics.record(outcome)
+        ended = self._ended
+        ended.append((outcome, tally.path, tally.began + outcome.seconds))
+        if len(ended) >= _TOGETHER:
+            self.flush()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_SOON, self._due)
+
+    def flush(self) -> None:
+        """Records all that has ended."""
+        if not self._ended:
+            return
+        ended, self._ended = self._ended, []
+        record, access = self.metrics.record, self._access
+        for outcome, _, _ in ended:
+            record(outcome)
         for take in self._also:
-            take(outcome)
-        if self._access is not None:
-            self._access.served(outcome, "POST", tally.path)
+            for outcome, _, _ in ended:
+                take(outcome)
+        if access is not None:
+            since = self._wall() - self._now()
+            for outcome, path, at in ended:
+                access.served(outcome, path, since + at)
+
+    def _due(self) -> None:
+        self._timer = None
+        self.flush()
 
     def _other(self, exchange: Exchange, request: web.BaseRequest, access: AccessLog) -> None:
         tally = exchange.tally
@@ -54,4 +87,5 @@ class Records:
         path = request.raw_path.partition("?")[0]
         if exchange.status >= 400 or path not in _QUIET:
             seconds = self._now() - tally.began
+            self.flush()
             access.other(exchange.request_id, tally.key_id, request.method, path, exchange.status, seconds)

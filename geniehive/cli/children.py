@@ -24,12 +24,13 @@ from geniehive.kit.supervise import Child, Ended, Event, Noticed, Supervisor
 from geniehive.kit.tasks import Tasks
 
 LOCK_FILE = "up.lock"
-# In this order, with the seconds that each has for it: a gateway's clients get answers while the rest still stands.
-_STOPS = {"gateway": 7.0, "node": 2.0, "demo": 1.0, "control": 3.0}
+# In this order, with the seconds that each has for it: a gateway's clients get answers while the rest still stands. One
+# with workers waits for them for some seconds longer than they have to drain, and must not be killed before.
+STOPS = {"gateway": 11.0, "node": 2.0, "demo": 1.0, "control": 3.0}
 # For the gateway's setting drain_timeout. It then reports what it counted last.
 DRAIN_SECONDS = 4.0
 # What is left of a run that was killed ends by itself within this time.
-_LEFTOVER_SECONDS = 10.0
+LEFTOVER_SECONDS = 12.0
 # After this long without everything being up, the user is told what is missing.
 _PATIENCE_SECONDS = 15.0
 
@@ -124,7 +125,7 @@ class Children:
         """
         fixed = dict(wanted)
         yields = fixed.pop(yielding, None) if yielding is not None else None
-        waits = _loop_time() + _LEFTOVER_SECONDS if self._killed else 0.0
+        waits = _loop_time() + LEFTOVER_SECONDS if self._killed else 0.0
         settled = ports.settle(fixed)
         for flag, text in settled.items():
             while True:
@@ -165,7 +166,7 @@ class Children:
     def start(self, name: str, module: str, *arguments: str) -> None:
         # -P: a folder "gateway" where the user happens to be is not ours.
         argv = (sys.executable, "-P", "-m", module, *arguments)
-        self._supervisor.start(Child(name, argv, log=self.place.log_file(name), grace=_STOPS[name]))
+        self._supervisor.start(Child(name, argv, log=self.place.log_file(name), grace=STOPS[name]))
 
     def keeps(self, name: str) -> bool:
         return self._supervisor.keeps(name)
@@ -186,7 +187,7 @@ class Children:
         finally:
             await tasks.close()
         say("stopping")
-        for name in _STOPS:
+        for name in STOPS:
             await self._supervisor.stop(name)
         if self._fatal is not None:
             raise self._fatal

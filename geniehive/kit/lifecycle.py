@@ -75,7 +75,8 @@ def settle() -> None:
     """Called when a daemon has built what it keeps: the collector need not look at that again."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 20, 50)
+    # More objects than some hundred requests under way have: these are no garbage, and would be looked at for nothing.
+    gc.set_threshold(50_000, 20, 50)
 
 
 def allow_many_files(wanted: int = 65536) -> int | None:

@@ -24,6 +24,8 @@ from geniehive.kit.tasks import Tasks
 MAX_LOG_BYTES = 5 * 1024 * 1024
 _LAST_LINES = 8
 _LAST_BYTES = 8192
+# What a child wrote last is read for so long.
+LAST_WORDS_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +179,7 @@ class Supervisor:
                 kept.ask()
             code = await process.wait()
             # What it wrote last is still in the pipe; a grandchild that holds it open must not hold us.
-            await asyncio.wait({reader}, timeout=1.0)
+            await asyncio.wait({reader}, timeout=LAST_WORDS_SECONDS)
             return code
         finally:
             kept.process = None

@@ -29,8 +29,8 @@ class RegistryServiceStub(object):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers of every method: scope READ. Deadline of the unary ones: 10 s. A Get
-    fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
+    Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -115,8 +115,8 @@ class RegistryServiceServicer(object):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers of every method: scope READ. Deadline of the unary ones: 10 s. A Get
-    fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
+    Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -235,6 +235,7 @@ class RegistryServiceServicer(object):
         Whole hours only: `since_time` is rounded down, `until_time` up. What gateways
         have not reported yet is missing.
 
+        Callers: gateway, for a client of its own whose key has scope READ; scope READ.
         Errors: FIELD_INVALID; STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -321,8 +322,8 @@ class RegistryService(object):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers of every method: scope READ. Deadline of the unary ones: 10 s. A Get
-    fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
+    Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the

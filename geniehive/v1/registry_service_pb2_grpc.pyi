@@ -30,8 +30,8 @@ class RegistryServiceStub:
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers of every method: scope READ. Deadline of the unary ones: 10 s. A Get
-    fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
+    Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -98,6 +98,7 @@ class RegistryServiceStub:
     Whole hours only: `since_time` is rounded down, `until_time` up. What gateways
     have not reported yet is missing.
 
+    Callers: gateway, for a client of its own whose key has scope READ; scope READ.
     Errors: FIELD_INVALID; STORE_UNAVAILABLE.
     """
 
@@ -106,8 +107,8 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers of every method: scope READ. Deadline of the unary ones: 10 s. A Get
-    fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
+    Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -171,6 +172,7 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     Whole hours only: `since_time` is rounded down, `until_time` up. What gateways
     have not reported yet is missing.
 
+    Callers: gateway, for a client of its own whose key has scope READ; scope READ.
     Errors: FIELD_INVALID; STORE_UNAVAILABLE.
     """
 
@@ -178,8 +180,8 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers of every method: scope READ. Deadline of the unary ones: 10 s. A Get
-    fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
+    Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -319,6 +321,7 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         Whole hours only: `since_time` is rounded down, `until_time` up. What gateways
         have not reported yet is missing.
 
+        Callers: gateway, for a client of its own whose key has scope READ; scope READ.
         Errors: FIELD_INVALID; STORE_UNAVAILABLE.
         """
 

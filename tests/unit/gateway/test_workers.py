@@ -81,6 +81,18 @@ async def test_an_address_in_use_is_not_joined(tmp_path: Path) -> None:
             assert await third.ended() == 2
 
 
+async def test_an_access_log_to_standard_output_comes_on_standard_error(tmp_path: Path) -> None:
+    # What workers write is read for notices; the rest is not lost.
+    async with gateway(tmp_path, "gateway", "listen=127.0.0.1:0", "workers=2", 'access_log.file="-"') as process:
+        url = (await process.notice("ready"))["url"]
+        assert await says_so(url)
+
+        async def written() -> bool:
+            return "method=GET path=/readyz status=503" in process.text()
+
+        await until("the line is there", written)
+
+
 async def test_what_ends_a_worker_for_good_ends_all(tmp_path: Path) -> None:
     async with gateway(tmp_path, "gateway", "listen=127.0.0.1:0", "workers=2", "gateway_id=Not An Id") as process:
         assert await process.ended() == 2

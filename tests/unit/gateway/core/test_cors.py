@@ -23,6 +23,16 @@ def test_a_page_that_may_is_named_and_another_hears_nothing() -> None:
         assert cors.lines(other) == b""
 
 
+def test_a_page_may_read_what_the_gateway_says_in_headers() -> None:
+    line = next(line for line in Cors(["*"]).lines(PAGE).decode().split("\r\n") if "expose-headers" in line)
+    exposed = set(line.partition(": ")[2].split(", "))
+    ours = {"cluster", "host", "service", "model", "route", "attempts"}
+    limits = {
+        f"x-ratelimit-{said}-{what}" for said in ("limit", "remaining", "reset") for what in ("requests", "tokens")
+    }
+    assert exposed == {"x-request-id", "request-id", "retry-after"} | {f"x-geniehive-{name}" for name in ours} | limits
+
+
 def test_all_pages() -> None:
     assert b"access-control-allow-origin: *\r\n" in Cors(["*"]).lines("https://any.where")
 

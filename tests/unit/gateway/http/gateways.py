@@ -66,12 +66,17 @@ class Gateway:
         self._uploads = max_upload, upload_dir
         self.balance = Balance(admission)
         self._ask_usage = ask_usage
-        # Of calls to models that have ended.
-        self.outcomes: list[Outcome] = []
-        self.records = Records(Metrics(self.table.has_model), SystemClock(), access, (self.outcomes.append,))
+        self._outcomes: list[Outcome] = []
+        self.records = Records(Metrics(self.table.has_model), SystemClock(), access, (self._outcomes.append,))
         self.asked: list[tuple[str, str]] = []
         self.learned: Table | None = None
         self._settings = auth, max_body, client_idle, timeouts or http1.Timeouts(first_byte=5.0, idle=5.0)
+
+    @property
+    def outcomes(self) -> list[Outcome]:
+        """Of calls to models that have ended."""
+        self.records.flush()
+        return self._outcomes
 
     async def look_up(self, model: str, key_id: str) -> Table | None:
         self.asked.append((model, key_id))
@@ -88,7 +93,7 @@ class Gateway:
                       self.forms, patience, self._ask_usage)  # fmt: skip
         self.handler = Handler(
             self.table, calls, self.look_up, auth=auth, client_idle=client_idle, records=self.records,
-            metrics=MetricsPage(self.records.metrics, self._levels), cors=self._cors,
+            metrics=MetricsPage(self.records, self._levels), cors=self._cors,
             cluster=self._cluster,
         )  # fmt: skip
         self.server = HttpServer(self.handler)

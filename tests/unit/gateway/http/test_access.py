@@ -16,6 +16,7 @@ from tests.unit.gateway.builders import served, until
 from tests.unit.gateway.http.gateways import BODY, CHAT_PATH, SECRET, Gateway
 from tests.unit.gateway.http.test_calls import Engine
 
+WHEN = 1795441112.25
 PATH = "/v1/chat/completions"
 PLAIN = Outcome(request_id="r-1", key_id="", operation=Operation.CHAT, model="", ending=Ending.UNSERVED, status=401)
 FULL = Outcome(
@@ -53,8 +54,8 @@ class Kept:
 async def test_json_lines() -> None:
     kept = Kept()
     log = AccessLog(kept, "json", Clock())
-    log.served(PLAIN, "POST", PATH)
-    log.served(FULL, "POST", PATH)
+    log.served(PLAIN, PATH, WHEN)
+    log.served(FULL, PATH, WHEN)
     log.other("r-3", "k2", "GET", "/v1/models", 200, 0.00123)
     await log.close()
     time = "2026-11-23T13:38:32.250Z"
@@ -76,8 +77,8 @@ async def test_text_lines_say_the_same() -> None:
     as_json, as_text = Kept(), Kept()
     for kept, form in ((as_json, "json"), (as_text, "text")):
         log = AccessLog(kept, form, Clock())  # type: ignore[arg-type]
-        log.served(PLAIN, "POST", PATH)
-        log.served(FULL, "POST", PATH)
+        log.served(PLAIN, PATH, WHEN)
+        log.served(FULL, PATH, WHEN)
         log.other("r-3", "k2", "GET", '/v1/"x" y', 404, 0.00123)
         log.other("r-4", "", "GET", "/" + "x" * 5000, 404, 0.0)
         await log.close()
@@ -96,17 +97,17 @@ async def test_lines_are_collected_and_written_soon() -> None:
     kept = Kept()
     log = AccessLog(kept, "json", Clock())
     task = asyncio.create_task(log.run())
-    log.served(PLAIN, "POST", PATH)
-    log.served(PLAIN, "POST", PATH)
+    log.served(PLAIN, PATH, WHEN)
+    log.served(PLAIN, PATH, WHEN)
     await asyncio.sleep(0)
     assert kept.data == b""
     await until(lambda: kept.data)
     assert len(kept.objects()) == 2
     # Many are not waited with.
     started = asyncio.get_running_loop().time()
-    for _ in range(1000):
-        log.served(FULL, "POST", PATH)
-    await until(lambda: len(kept.objects()) == 1002)
+    for _ in range(5000):
+        log.served(FULL, PATH, WHEN)
+    await until(lambda: len(kept.objects()) == 5002)
     assert asyncio.get_running_loop().time() - started < 0.24
     task.cancel()
 
@@ -117,13 +118,13 @@ async def test_what_can_not_be_written_is_lost_and_told_of(caplog: pytest.LogCap
     kept.error = OSError(28, "No space left on device")
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
-            log.served(PLAIN, "POST", PATH)
+            log.served(PLAIN, PATH, WHEN)
             await log.flush()
     assert [r.getMessage() for r in caplog.records] == [
         "cannot write the access log: [Errno 28] No space left on device; 1 lines are lost"
     ]
     kept.error = None
-    log.served(PLAIN, "POST", PATH)
+    log.served(PLAIN, PATH, WHEN)
     await log.flush()
     assert len(kept.objects()) == 1
 
@@ -143,9 +144,9 @@ async def test_a_write_that_is_under_way_at_the_end_is_waited_for() -> None:
     kept = Slow()
     log = AccessLog(kept, "json", Clock())
     task = asyncio.create_task(log.run())
-    log.served(PLAIN, "POST", PATH)
+    log.served(PLAIN, PATH, WHEN)
     await until(lambda: kept.at_once)
-    log.served(PLAIN, "POST", PATH)
+    log.served(PLAIN, PATH, WHEN)
     task.cancel()
     closing = asyncio.create_task(log.close())
     await asyncio.sleep(0)
@@ -158,7 +159,7 @@ async def test_memory_is_bounded_when_nothing_is_written(caplog: pytest.LogCaptu
     kept = Kept()
     log = AccessLog(kept, "json", Clock())
     for _ in range(30_000):
-        log.served(FULL, "POST", PATH)
+        log.served(FULL, PATH, WHEN)
     await log.flush()
     assert len(kept.data) < 5 << 20
     assert "lines are lost" in caplog.text
@@ -166,7 +167,7 @@ async def test_memory_is_bounded_when_nothing_is_written(caplog: pytest.LogCaptu
 
 async def test_to_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     log = AccessLog(Output(), "json", Clock())
-    log.served(PLAIN, "POST", PATH)
+    log.served(PLAIN, PATH, WHEN)
     await log.close()
     assert json.loads(capfdbinary.readouterr().out)["request_id"] == "r-1"
 

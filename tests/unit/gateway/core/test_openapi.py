@@ -1,0 +1,87 @@
+"""The description against what the gateway does."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from openapi_spec_validator import validate
+
+from gateway.core import errors, openapi
+from gateway.core.api import CALLS, Dialect
+from gateway.http import cluster
+from geniehive.usage import DIMENSIONS
+
+DESCRIBED: Any = msgspec.json.decode(openapi.document("1.0"))
+PATHS = DESCRIBED["paths"]
+
+
+def called(path: str) -> Any:
+    return PATHS[path]["post"]
+
+
+def test_it_is_valid() -> None:
+    validate(DESCRIBED)
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_saturation_is_what_the_dialect_has_for_it(path: str) -> None:
+    full = str(errors.saturated("m", "full", 1).status_in(CALLS[path].dialect))
+    answers = called(path)["responses"]
+    assert {status for status, answer in answers.items() if "busy" in answer["description"]} == {full}
+    # An engine's own passes in every dialect.
+    assert "429" in answers
+    assert ("529" in answers) == (CALLS[path].dialect is Dialect.ANTHROPIC)
+
+
+@pytest.mark.parametrize("path", CALLS)
+def test_the_gateways_own_errors_are_there(path: str) -> None:
+    answers = called(path)["responses"]
+    own = {"400", "401", "403", "404", "405", "408", "413", "500", "502", "503", "504", "508"}
+    assert own <= answers.keys()
+    assert ("507" in answers) == CALLS[path].multipart
+
+
+def test_what_is_streamed() -> None:
+    streamed = {path for path in CALLS if "text/event-stream" in called(path)["responses"]["200"]["content"]}
+    assert streamed == {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/audio/transcriptions",
+        "/v1/images/generations",
+        "/v1/images/edits",
+    }
+    for path in streamed:
+        for body in called(path)["requestBody"]["content"].values():
+            assert "stream" in body["schema"]["properties"]
+            assert "stream" not in body["schema"]["required"]
+
+
+def test_images_come_as_forms_or_json() -> None:
+    for path in ("/v1/images/edits", "/v1/images/variations"):
+        content = called(path)["requestBody"]["content"]
+        assert content["multipart/form-data"]["schema"]["required"] == ["model", "image"]
+        assert content["application/json"]["schema"]["required"] == ["model"]
+
+
+def test_the_parameters_of_usage_are_those_that_are_read() -> None:
+    got = PATHS["/v1/cluster/usage"]["get"]
+    parameters = {parameter["name"]: parameter for parameter in got["parameters"]}
+    assert tuple(parameters) == cluster._PARAMS
+    assert parameters["by"]["schema"]["items"]["enum"] == list(DIMENSIONS)
+    assert parameters["limit"]["schema"]["maximum"] == cluster._MOST_ROWS
+    assert {"400", "401", "403", "503"} <= got["responses"].keys()
+
+
+def test_metrics() -> None:
+    got = PATHS["/metrics"]["get"]
+    assert "text/plain" in got["responses"]["200"]["content"]
+    assert {"401", "403"} <= got["responses"].keys()
+    # On loopback nobody needs a key.
+    assert {} in got["security"]
+
+
+def test_what_needs_no_key_says_so() -> None:
+    for path in ("/healthz", "/readyz"):
+        assert PATHS[path]["get"]["security"] == []

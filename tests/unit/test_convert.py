@@ -58,6 +58,7 @@ NOUNS: list[tuple[type[Any], Callable[[Any], Message], Callable[[Any], Any]]] = 
     (m.Host, convert.host_to_proto, convert.host_from_proto),
     (m.Way, convert.way_to_proto, convert.way_from_proto),
     (m.Asset, convert.asset_to_proto, convert.asset_from_proto),
+    (m.RequestPolicy, convert.policy_to_proto, convert.policy_from_proto),
     (m.Service, convert.service_to_proto, convert.service_from_proto),
     (m.Relay, convert.relay_to_proto, convert.relay_from_proto),
     (m.Inventory, convert.inventory_to_proto, convert.inventory_from_proto),

@@ -1,9 +1,13 @@
 """Addresses to listen on and to reach, as "HOST:PORT"."""
 
+import errno
 import ipaddress
+import secrets
 import socket
 
 from geniehive.kit.errors import UserError
+
+_TRIES = 100
 
 
 def split(address: str, default_port: int | None = None) -> tuple[str, int]:
@@ -53,8 +57,17 @@ def local_towards(host: str) -> str | None:
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port that nothing listens on now. Another process may still be faster."""
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.bind((host, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that nothing uses now, and that no outgoing connection is given: those begin at 32768 or above.
+
+    Another process may still be faster.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for _ in range(_TRIES):
+        port = 10_000 + secrets.randbelow(22_000)
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise OSError(errno.EADDRINUSE, f"no free port found on {host}")

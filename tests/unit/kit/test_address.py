@@ -59,7 +59,8 @@ def test_not_this_machine_alone(host: str) -> None:
     assert not address.is_loopback(host)
 
 
-def test_a_free_port_can_be_bound() -> None:
+def test_a_free_port_can_be_bound_and_is_given_to_no_outgoing_connection() -> None:
     port = address.free_port()
+    assert 1024 < port < 32768
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", port))

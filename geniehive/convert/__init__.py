@@ -7,6 +7,7 @@ fields    how single fields are set and read
 offer     what a node offers
 load      what is going on there
 routing   the routing table
+profile   roles, aliases, benchmark samples
 """
 
 from geniehive.convert.fields import (
@@ -40,6 +41,14 @@ from geniehive.convert.offer import (
     way_to_proto,
     ways_from_proto,
 )
+from geniehive.convert.profile import (
+    alias_from_proto,
+    alias_to_proto,
+    role_from_proto,
+    role_to_proto,
+    sample_from_proto,
+    sample_to_proto,
+)
 from geniehive.convert.routing import (
     client_key_from_proto,
     client_key_to_proto,
@@ -50,11 +59,17 @@ from geniehive.convert.routing import (
     route_from_proto,
     route_to_proto,
     ruled_out_to_proto,
+    score_term_from_proto,
+    score_term_to_proto,
+    speed_from_proto,
+    speed_to_proto,
     upstream_from_proto,
     upstream_to_proto,
 )
 
 __all__ = [
+    "alias_from_proto",
+    "alias_to_proto",
     "asset_from_proto",
     "asset_to_proto",
     "client_key_from_proto",
@@ -77,14 +92,22 @@ __all__ = [
     "relay_to_proto",
     "resource_from_proto",
     "resource_to_proto",
+    "role_from_proto",
+    "role_to_proto",
     "route_from_proto",
     "route_to_proto",
     "ruled_out_to_proto",
+    "sample_from_proto",
+    "sample_to_proto",
+    "score_term_from_proto",
+    "score_term_to_proto",
     "seconds",
     "service_from_proto",
     "service_load_from_proto",
     "service_load_to_proto",
     "service_to_proto",
+    "speed_from_proto",
+    "speed_to_proto",
     "timestamp",
     "upstream_from_proto",
     "upstream_to_proto",

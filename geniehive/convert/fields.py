@@ -1,13 +1,19 @@
 """How single fields are set and read, alike for all messages."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 E = TypeVar("E", bound=IntEnum)
+
+# A longer list is not remembered.
+_USUAL_COUNT = 32
+# Never changed, as nothing is that a frozen value has.
+_NO_LABELS: dict[str, str] = {}
 
 
 def put(message: Message, **values: Any) -> None:
@@ -28,8 +34,23 @@ def enum(kind: type[E], number: int) -> E:
 
 
 def enums(kind: type[E], numbers: Iterable[int]) -> tuple[E, ...]:
+    listed = tuple(numbers)
+    if not listed:
+        return ()
+    found: tuple[E, ...] = (_enums if len(listed) <= _USUAL_COUNT else _enums.__wrapped__)(kind, listed)
+    return found
+
+
+# The same few lists stand at every model of every machine, and are kept once.
+@lru_cache(maxsize=1024)
+def _enums(kind: type[E], numbers: tuple[int, ...]) -> tuple[E, ...]:
     known: Any = kind._value2member_map_
     return tuple(known[n] for n in numbers if n in known)
+
+
+def labels(given: Mapping[str, str]) -> dict[str, str]:
+    """What has none shares one that is empty."""
+    return dict(given) if given else _NO_LABELS
 
 
 def timestamp(seconds: float) -> Timestamp:

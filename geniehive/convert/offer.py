@@ -1,15 +1,16 @@
 """What a node offers: hosts, services, models with their policies, the ways to them, inventories."""
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from functools import lru_cache
+from sys import intern
 
-from geniehive.convert.fields import enum, enums, get, put, seconds, timestamp
+from geniehive.convert.fields import enum, enums, get, labels, put, seconds, timestamp
 from geniehive.rules import model as m
 from geniehive.rules.operations import Ability, Operation
 from geniehive.v1 import node_service_pb2, registry_pb2, request_pb2, routing_pb2
 
 # A larger one is not remembered.
-_USUAL_ASSET_BYTES = 1024
+_USUAL_BYTES = 1024
 
 
 def condition_to_proto(c: m.Condition) -> registry_pb2.Condition:
@@ -25,12 +26,27 @@ def condition_to_proto(c: m.Condition) -> registry_pb2.Condition:
 
 
 def condition_from_proto(p: registry_pb2.Condition) -> m.Condition:
+    if p.HasField("since_time"):
+        since, detail = seconds(p.since_time), p.detail
+    elif not (detail := p.detail):
+        return _plain_condition(p.health, p.availability, p.reason)
+    else:
+        since = None
     return m.Condition(
         health=enum(m.Health, p.health),
         availability=enum(m.Availability, p.availability),
         reason=enum(m.Reason, p.reason),
-        detail=p.detail,
-        since=seconds(p.since_time) if p.HasField("since_time") else None,
+        detail=detail,
+        since=since,
+    )
+
+
+@lru_cache(maxsize=256)
+def _plain_condition(health: int, availability: int, reason: int) -> m.Condition:
+    return m.Condition(
+        health=enum(m.Health, health),
+        availability=enum(m.Availability, availability),
+        reason=enum(m.Reason, reason),
     )
 
 
@@ -51,7 +67,7 @@ def host_from_proto(p: registry_pb2.Host) -> m.Host:
     return m.Host(
         host_id=p.host_id,
         display_name=p.display_name,
-        labels=dict(p.labels),
+        labels=labels(p.labels),
         trust_tier=p.trust_tier,
         device_class=p.device_class,
         workload_classes=tuple(p.workload_classes),
@@ -71,9 +87,9 @@ def _machine_to_proto(machine: m.Machine) -> registry_pb2.Machine:
 
 def _machine_from_proto(p: registry_pb2.Machine) -> m.Machine:
     return m.Machine(
-        os=p.os,
-        architecture=p.architecture,
-        cpu_model=p.cpu_model,
+        os=intern(p.os),
+        architecture=intern(p.architecture),
+        cpu_model=intern(p.cpu_model),
         cpu_threads=get(p, "cpu_threads"),
         memory_bytes=get(p, "memory_bytes"),
         disk_bytes=get(p, "disk_bytes"),
@@ -101,8 +117,16 @@ def way_from_proto(p: registry_pb2.Way) -> m.Way | None:
     return None
 
 
-def ways_from_proto(ways: Iterable[registry_pb2.Way]) -> tuple[m.Way, ...]:
-    return tuple(way for way in map(way_from_proto, ways) if way is not None)
+def ways_from_proto(ways: Collection[registry_pb2.Way]) -> tuple[m.Way, ...]:
+    found = tuple(way for way in map(way_from_proto, ways) if way is not None)
+    return _alike(found) if sum(way.ByteSize() for way in ways) <= _USUAL_BYTES else found
+
+
+# The ways of the services of one machine are mostly the same, and so are those by loopback of many machines.
+@lru_cache(maxsize=4096)
+def _alike(ways: tuple[m.Way, ...]) -> tuple[m.Way, ...]:
+    """Of equal ones the first."""
+    return ways
 
 
 def asset_to_proto(a: m.Asset) -> registry_pb2.Asset:
@@ -131,7 +155,7 @@ def asset_to_proto(a: m.Asset) -> registry_pb2.Asset:
 
 def asset_from_proto(p: registry_pb2.Asset) -> m.Asset:
     serialized = p.SerializeToString()
-    return _asset(serialized) if len(serialized) <= _USUAL_ASSET_BYTES else _asset.__wrapped__(serialized)
+    return _asset(serialized) if len(serialized) <= _USUAL_BYTES else _asset.__wrapped__(serialized)
 
 
 # Of a thousand machines many have the same models, which need be neither made nor kept a thousand times.
@@ -206,9 +230,9 @@ def service_to_proto(s: m.Service) -> registry_pb2.Service:
 def service_from_proto(p: registry_pb2.Service) -> m.Service:
     return m.Service(
         service=p.service,
-        runtime=p.runtime,
-        runtime_version=p.runtime_version,
-        labels=dict(p.labels),
+        runtime=intern(p.runtime),
+        runtime_version=intern(p.runtime_version),
+        labels=labels(p.labels),
         operations=enums(Operation, p.operations),
         assets=tuple(map(asset_from_proto, p.assets)),
         omitted_asset_count=p.omitted_asset_count,

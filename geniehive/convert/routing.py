@@ -15,7 +15,7 @@ from geniehive.convert.offer import (
 )
 from geniehive.rules import model as m
 from geniehive.rules.operations import Operation
-from geniehive.v1 import credential_pb2, routing_pb2
+from geniehive.v1 import credential_pb2, routing_pb2, routing_service_pb2
 
 
 def client_key_to_proto(k: m.ClientKey) -> credential_pb2.ClientKey:
@@ -70,12 +70,43 @@ def upstream_from_proto(p: routing_pb2.Upstream) -> m.Upstream:
     )
 
 
+_SPEEDS = ("prefill_tokens_per_second", "decode_tokens_per_second", "load_seconds", "cold_cost_seconds")
+
+
+def speed_to_proto(s: m.Speed) -> routing_pb2.Speed:
+    message = routing_pb2.Speed()
+    put(message, **{name: getattr(s, name) for name in _SPEEDS})
+    return message
+
+
+def speed_from_proto(p: routing_pb2.Speed) -> m.Speed:
+    return m.Speed(**{name: get(p, name) for name in _SPEEDS})
+
+
 def endpoint_to_proto(e: m.Endpoint) -> routing_pb2.Endpoint:
-    return routing_pb2.Endpoint(service=e.service, asset=asset_to_proto(e.asset))
+    return routing_pb2.Endpoint(
+        service=e.service,
+        asset=asset_to_proto(e.asset),
+        speed=None if e.speed is None else speed_to_proto(e.speed),
+    )
 
 
 def endpoint_from_proto(p: routing_pb2.Endpoint) -> m.Endpoint:
-    return m.Endpoint(service=p.service, asset=asset_from_proto(p.asset))
+    return m.Endpoint(
+        service=p.service,
+        asset=asset_from_proto(p.asset),
+        speed=speed_from_proto(p.speed) if p.HasField("speed") else None,
+    )
+
+
+def score_term_to_proto(t: m.ScoreTerm) -> routing_service_pb2.ScoreTerm:
+    return routing_service_pb2.ScoreTerm(
+        name=t.name, weight=t.weight, value=t.value, signals=t.signals, reasons=t.reasons
+    )
+
+
+def score_term_from_proto(p: routing_service_pb2.ScoreTerm) -> m.ScoreTerm:
+    return m.ScoreTerm(name=p.name, weight=p.weight, value=p.value, signals=dict(p.signals), reasons=tuple(p.reasons))
 
 
 def ruled_out_to_proto(r: m.RuledOut) -> routing_pb2.RuledOut:
@@ -87,7 +118,9 @@ def _ruled_out_from_proto(p: routing_pb2.RuledOut) -> m.RuledOut:
 
 
 def route_to_proto(r: m.Route) -> routing_pb2.Route:
+    hint = r.offload_hint
     return routing_pb2.Route(
+        offload_hint=None if hint is None else routing_pb2.OffloadHint(suitability=hint.suitability, basis=hint.basis),
         model=r.model,
         glob=r.glob,
         branches=map(_branch_to_proto, r.branches),
@@ -98,7 +131,7 @@ def route_to_proto(r: m.Route) -> routing_pb2.Route:
 
 
 def _branch_to_proto(b: m.Branch) -> routing_pb2.Branch:
-    return routing_pb2.Branch(
+    message = routing_pb2.Branch(
         operations=b.operations,  # type: ignore[arg-type]
         kind=b.kind,  # type: ignore[arg-type]
         target=b.target,
@@ -116,10 +149,16 @@ def _branch_to_proto(b: m.Branch) -> routing_pb2.Branch:
         ),
         ruled_out=map(ruled_out_to_proto, b.ruled_out),
     )
+    put(message, expected_completion_tokens=b.expected_completion_tokens)
+    return message
 
 
 def route_from_proto(p: routing_pb2.Route) -> m.Route:
+    hint = p.offload_hint
     return m.Route(
+        offload_hint=m.OffloadHint(suitability=hint.suitability, basis=hint.basis)
+        if p.HasField("offload_hint")
+        else None,
         model=p.model,
         glob=p.glob,
         branches=tuple(map(_branch_from_proto, p.branches)),
@@ -146,6 +185,7 @@ def _branch_from_proto(p: routing_pb2.Branch) -> m.Branch:
             )
             for t in p.tiers
         ),
+        expected_completion_tokens=get(p, "expected_completion_tokens"),
         ruled_out=tuple(map(_ruled_out_from_proto, p.ruled_out)),
     )
 

@@ -89,6 +89,15 @@ class Gate(IntEnum):
     REQUIRE_LOADED = 11
 
 
+class Owner(IntEnum):
+    """Who owns a role or an alias, and so where it is changed."""
+
+    UNSPECIFIED = 0
+    FILE = 1
+    API = 2
+    FOUND = 3
+
+
 class Scope(IntEnum):
     INFER = 1
     READ = 2
@@ -170,6 +179,71 @@ class RequestPolicy(Value, frozen=True, kw_only=True):
     overrides_json: str = ""
     system_prompt: SystemPrompt | None = None
     user_template: str | None = None
+
+
+class Rule(Value, frozen=True, kw_only=True):
+    """What may and what may not. `allowed` empty: any. `denied` wins."""
+
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+
+
+class RoutingPolicy(Value, frozen=True, kw_only=True):
+    """Whom a role asks. Never sent to a gateway: control compiles it."""
+
+    preferred_families: tuple[str, ...] = ()
+    preferred_labels: dict[str, str] = {}
+    min_context_tokens: int | None = None
+    require_loaded: bool = False
+    required_abilities: tuple[Ability, ...] = ()
+    trust_tiers: Rule = Rule()
+    device_classes: Rule = Rule()
+    workload_classes: Rule = Rule()
+    allow_hosted: bool | None = None
+    fallback_role_ids: tuple[str, ...] = ()
+    strategy: Strategy = Strategy.UNSPECIFIED
+
+
+class Role(Value, frozen=True, kw_only=True):
+    """A task profile: how to ask, and whom. `modality` empty: any."""
+
+    role_id: str
+    display_name: str = ""
+    description: str = ""
+    operation: Operation
+    modality: str = ""
+    request_policy: RequestPolicy | None = None
+    routing_policy: RoutingPolicy = RoutingPolicy()
+    owner: Owner = Owner.UNSPECIFIED
+    etag: str = ""
+
+
+class Alias(Value, frozen=True, kw_only=True):
+    """Another name, or a glob, for a name."""
+
+    alias: str
+    target: str
+    owner: Owner = Owner.UNSPECIFIED
+    etag: str = ""
+
+    @property
+    def glob(self) -> bool:
+        return "*" in self.alias
+
+
+class BenchmarkSample(Value, frozen=True, kw_only=True):
+    """One measured run of a workload ("chat.short_reasoning/2") on one model of one service."""
+
+    sample_id: str
+    service: str
+    asset_id: str
+    workload: str
+    measured: float
+    request_count: int = 0
+    correctness: float | None = None
+    first_token_seconds: float | None = None
+    prefill_tokens_per_second: float | None = None
+    decode_tokens_per_second: float | None = None
 
 
 class Asset(Value, frozen=True, kw_only=True):
@@ -313,7 +387,15 @@ class Branch(Value, frozen=True, kw_only=True):
     target: str = ""
     choose_from: tuple[str, ...] = ()
     tiers: tuple[Tier, ...] = ()
+    expected_completion_tokens: int | None = None
     ruled_out: tuple[RuledOut, ...] = ()
+
+
+class OffloadHint(Value, frozen=True, kw_only=True):
+    """Whether to hand simple subtasks to a name. suitability: 0 to 1. basis: in words."""
+
+    suitability: float
+    basis: str = ""
 
 
 class Route(Value, frozen=True, kw_only=True):
@@ -325,6 +407,16 @@ class Route(Value, frozen=True, kw_only=True):
     shadows: tuple[NameKind, ...] = ()
     display_name: str = ""
     description: str = ""
+    offload_hint: OffloadHint | None = None
+
+
+class Speed(Value, frozen=True, kw_only=True):
+    """How fast a model is on its host, in bands. decode: of one request alone."""
+
+    prefill_tokens_per_second: float | None = None
+    decode_tokens_per_second: float | None = None
+    load_seconds: float | None = None
+    cold_cost_seconds: float | None = None
 
 
 class Endpoint(Value, frozen=True, kw_only=True):
@@ -332,6 +424,17 @@ class Endpoint(Value, frozen=True, kw_only=True):
 
     service: str
     asset: Asset
+    speed: Speed | None = None
+
+
+class ScoreTerm(Value, frozen=True, kw_only=True):
+    """One summand of a match score: `name` is "text", "runtime", "benchmark" or "family"; `value` 0 to 1."""
+
+    name: str
+    weight: float
+    value: float
+    signals: dict[str, float] = {}
+    reasons: tuple[str, ...] = ()
 
 
 class Upstream(Value, frozen=True, kw_only=True):

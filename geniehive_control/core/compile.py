@@ -35,28 +35,33 @@ class Offer(Value, frozen=True, kw_only=True):
     hosted: bool
 
 
-# What one service has under one name.
-Offers = tuple[Offer, ...]
+def endpoints(service: Service) -> dict[str, Asset]:
+    """Its assets by their resources, in their order."""
+    return {names.endpoint_resource(service.service, asset.upstream_name): asset for asset in service.assets}
 
 
-def endpoints(service: Service) -> list[str]:
-    """The resources of its assets, in their order."""
-    return [names.endpoint_resource(service.service, asset.upstream_name) for asset in service.assets]
+def offer(service: Service, asset: Asset, endpoint: str) -> Offer:
+    """endpoint: the resource of `asset`, as `endpoints` gives it."""
+    return Offer(endpoint=endpoint, operations=service.operations_of(asset), hosted=service.hosted)
 
 
-def offers(service: Service, endpoints: Iterable[str]) -> dict[str, Offers]:
-    """By asset_id. endpoints: as the function of this name gives them; here they are many, so they are made once."""
-    found: dict[str, Offers] = {}
-    for asset, endpoint in zip(service.assets, endpoints, strict=True):
-        offer = Offer(endpoint=endpoint, operations=service.operations_of(asset), hosted=service.hosted)
-        found[asset.asset_id] = (*found.get(asset.asset_id, ()), offer)
+def differing(before: Service, now: Service) -> set[str]:
+    """The asset_ids under which a service has something else than it had, as far as routes depend on it."""
+    had, has = _offers(before), _offers(now)
+    return {asset_id for asset_id in had.keys() | has.keys() if had.get(asset_id) != has.get(asset_id)}
+
+
+def _offers(service: Service) -> dict[str, list[Offer]]:
+    found: dict[str, list[Offer]] = {}
+    for endpoint, asset in endpoints(service).items():
+        found.setdefault(asset.asset_id, []).append(offer(service, asset, endpoint))
     return found
 
 
-def route(model: str, having: Iterable[Offers], own: Service | None) -> Route | None:
+def route(model: str, having: Iterable[Offer], own: Service | None) -> Route | None:
     """What `model` means; None if nothing has this name.
 
-    having: what services have under this asset_id.
+    having: the models that have this asset_id.
     own: the service of this name.
     """
     branches: list[Branch] = []
@@ -79,14 +84,13 @@ def route(model: str, having: Iterable[Offers], own: Service | None) -> Route | 
     return Route(model=model, branches=tuple(branches), shadows=tuple(shadows))
 
 
-def _of_asset(having: Iterable[Offers]) -> dict[Operation, _Meaning]:
+def _of_asset(having: Iterable[Offer]) -> dict[Operation, _Meaning]:
     local: dict[Operation, list[str]] = {}
     hosted: dict[Operation, list[str]] = {}
-    for offers in having:
-        for offer in offers:
-            found = hosted if offer.hosted else local
-            for operation in offer.operations:
-                found.setdefault(operation, []).append(offer.endpoint)
+    for offer in having:
+        found = hosted if offer.hosted else local
+        for operation in offer.operations:
+            found.setdefault(operation, []).append(offer.endpoint)
     # A provider outside joins no name that the cluster serves itself: what was local must not leave the house.
     return {o: (tuple(sorted(set(endpoints))), ()) for o, endpoints in (hosted | local).items()}
 

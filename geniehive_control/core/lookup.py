@@ -39,19 +39,13 @@ def resolve(table: Table, model: str, operation: Operation | None, with_relays: 
 
 def near_matches(table: Table, model: str) -> list[str]:
     """Names that somebody who wrote `model` may have meant, nearest first."""
-    known = [route.model for route in routes(table)]
+    known = [route.model for route in table.routes()]
     wanted = model.casefold()
     near = sorted((name for name in known if wanted in name.casefold() or name.casefold() in wanted), key=len)
     if len(near) < _MOST_NEAR and len(known) <= _MOST_COMPARED:
         by_fold = {name.casefold(): name for name in known}
         near += [by_fold[match] for match in difflib.get_close_matches(wanted, by_fold, _MOST_NEAR)]
     return list(dict.fromkeys(near))[:_MOST_NEAR]
-
-
-def routes(table: Table) -> Iterator[Route]:
-    for resource in table.resources.values():
-        if isinstance(resource.content, Route):
-            yield resource.content
 
 
 def matches(route: Route, kind: NameKind | None, operation: Operation | None) -> bool:

@@ -145,7 +145,7 @@ class Registry:
         if self._names:
             names, self._names = self._names, set()
             if self._grace is not None:
-                self._grace.drop({name for name in names if self._table.get(name) is None})
+                self._grace.drop({name for name in names if name not in self._table})
             for subscriber in self._subscribers.values():
                 subscriber.touch(names)
                 effects += self._send(subscriber)

@@ -83,14 +83,14 @@ class Subscriber:
         changed: list[Resource] = []
         contents: _Contents = {}
         for name in sorted(self._dirty):
-            resource = table.get(name)
-            version = None if resource is None else resource.version
+            version = table.version(name)
             held = self._held.get(name)
             if version == held:
                 self._refused.pop(name, None)
                 continue
             if name in self._refused and self._refused[name] == version:
                 continue
+            resource = table.get(name)
             if withhold is not None and held is not None and withhold(name, resource):
                 self._withheld.add(name)
                 continue

@@ -2,8 +2,7 @@
 
 import msgspec
 
-from geniehive.rules.model import Health, Route, Upstream
-from geniehive_control.core import lookup
+from geniehive.rules.model import Health, Route
 from geniehive_control.core.registry import LONGEST_SKEW, Registry
 from geniehive_control.core.verdict import Life
 
@@ -23,7 +22,7 @@ def summarize(registry: Registry) -> Summary:
     """A presumed host counts as online."""
     hosts = list(registry.hosts())
     online = sum(host.life is not Life.OFFLINE for host in hosts)
-    upstreams = [r.content for r in registry.table.resources.values() if isinstance(r.content, Upstream)]
+    upstreams = list(registry.table.upstreams())
     routable = sum(upstream.routable for upstream in upstreams)
     rejecting = [s for s in registry.subscribers if s.rejected is not None]
     if upstreams and not routable:
@@ -33,7 +32,7 @@ def summarize(registry: Registry) -> Summary:
     else:
         state = Health.HEALTHY
     warnings = [] if hosts else ["no host has registered: is a node running?"]
-    warnings += [_shadow(route) for route in lookup.routes(registry.table) if route.shadows]
+    warnings += [_shadow(route) for route in registry.table.routes() if route.shadows]
     warnings += [
         f"the clock of host {host.host_id} is {host.clock_skew:+.0f} s off; set it by NTP"
         for host in hosts

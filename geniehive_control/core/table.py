@@ -1,17 +1,19 @@
 """The routing table: resources with their versions, recompiled by service and by name as they change."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import msgspec
 
 from geniehive.rules import names
 from geniehive.rules.model import (
+    Asset,
     ClientKey,
     Content,
     Endpoint,
     Relay,
     Resource,
+    Route,
     Service,
     Upstream,
 )
@@ -29,31 +31,56 @@ class Table:
     """Every change gives the names of the resources that became other than they were.
 
     Routes that a change makes stale are compiled by `compile`, which can wait: a name that a thousand hosts have, and
-    that changes with each of them, need not be compiled a thousand times.
+    that changes with each of them, need not be compiled a thousand times. A version is made when it is asked for.
     """
 
     def __init__(self) -> None:
-        self._resources: dict[str, Resource] = {}
+        # All but endpoints.
+        self._contents: dict[str, Content] = {}
+        # Of endpoints, which are most of it, the assets alone, which machines that are alike share.
+        self._assets: dict[str, Asset] = {}
+        # Those that were asked for.
+        self._versions: dict[str, str] = {}
         self._services: dict[str, Service] = {}
-        # asset_id -> what services have under it, by service.
-        self._having: dict[str, dict[str, compiling.Offers]] = {}
+        # asset_id -> the endpoints that have it, and their services.
+        self._having: dict[str, dict[str, str]] = {}
         # Names whose routes are to be compiled.
         self._stale: set[str] = set()
         # How many offers the last `compile` went through: what it cost.
         self.compiled = 0
 
     def __len__(self) -> int:
-        return len(self._resources)
+        return len(self._contents) + len(self._assets)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._contents or name in self._assets
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._resources)
+        yield from self._contents
+        yield from self._assets
 
     def get(self, name: str) -> Resource | None:
-        return self._resources.get(name)
+        content, version = self.content(name), self.version(name)
+        return None if content is None or version is None else Resource(name=name, version=version, content=content)
 
-    @property
-    def resources(self) -> Mapping[str, Resource]:
-        return self._resources
+    def content(self, name: str) -> Content | None:
+        asset = self._assets.get(name)
+        if asset is None:
+            return self._contents.get(name)
+        return Endpoint(service=self._having[asset.asset_id][name], asset=asset)
+
+    def version(self, name: str) -> str | None:
+        """None: there is no such resource."""
+        found = self._versions.get(name)
+        if found is None and (content := self.content(name)) is not None:
+            found = self._versions[name] = version(content)
+        return found
+
+    def routes(self) -> Iterator[Route]:
+        return (content for content in self._contents.values() if isinstance(content, Route))
+
+    def upstreams(self) -> Iterator[Upstream]:
+        return (content for content in self._contents.values() if isinstance(content, Upstream))
 
     @property
     def stale(self) -> bool:
@@ -66,34 +93,26 @@ class Table:
         if before == service:
             return set()
         self._services[service.service] = service
-        changed: set[str] = set()
-        gone, come = () if before is None else compiling.endpoints(before), compiling.endpoints(service)
-        for name in set(gone) - set(come):
-            changed |= self._drop(name)
-        for name, asset in zip(come, service.assets, strict=True):
-            changed |= self._put(name, Endpoint(service=service.service, asset=asset))
-        self._offer(service.service, before, compiling.offers(service, come))
         if before is None or before.operations != service.operations:
             self._stale.add(service.service)
-        return changed
+        return self._offer(service.service, before, service)
 
     def drop_service(self, name: str) -> set[str]:
         before = self._services.pop(name, None)
         if before is None:
             return set()
-        changed = self._drop(names.upstream_resource(name))
-        for endpoint in compiling.endpoints(before):
-            changed |= self._drop(endpoint)
-        self._offer(name, before, {})
         self._stale.add(name)
-        return changed
+        return self._drop(names.upstream_resource(name)) | self._offer(name, before, None)
 
     def compile(self) -> set[str]:
         """Brings routes up to date."""
         changed: set[str] = set()
         self.compiled = 0
         for model in self._stale:
-            having = self._having.get(model, {}).values()
+            having = [
+                compiling.offer(self._services[service], self._assets[endpoint], endpoint)
+                for endpoint, service in self._having.get(model, {}).items()
+            ]
             self.compiled += len(having)
             route = compiling.route(model, having, self._services.get(model))
             name = names.route_resource(model)
@@ -101,21 +120,29 @@ class Table:
         self._stale = set()
         return changed
 
-    def _offer(self, service: str, before: Service | None, offers: Mapping[str, compiling.Offers]) -> None:
-        """What `service` has now, in place of what it had."""
-        had = () if before is None else (asset.asset_id for asset in before.assets)
-        for asset_id in {*had, *offers}:
-            having = self._having.setdefault(asset_id, {})
-            offered = offers.get(asset_id)
-            if having.get(service) == offered:
-                continue
-            self._stale |= {asset_id, service}
-            if offered is not None:
-                having[service] = offered
-                continue
-            del having[service]
-            if not having:
-                del self._having[asset_id]
+    def _offer(self, name: str, before: Service | None, service: Service | None) -> set[str]:
+        """What the service `name` has now, in place of what it had."""
+        had = {} if before is None else compiling.endpoints(before)
+        has = {} if service is None else compiling.endpoints(service)
+        if before is not None and service is not None:
+            others = compiling.differing(before, service)
+        else:
+            others = {asset.asset_id for asset in (had or has).values()}
+        if others:
+            self._stale |= others
+            self._stale.add(name)
+        changed = {endpoint for endpoint in had.keys() | has.keys() if had.get(endpoint) != has.get(endpoint)}
+        for endpoint in changed:
+            self._versions.pop(endpoint, None)
+            if (asset := self._assets.pop(endpoint, None)) is not None:
+                having = self._having[asset.asset_id]
+                del having[endpoint]
+                if not having:
+                    del self._having[asset.asset_id]
+            if (asset := has.get(endpoint)) is not None:
+                self._assets[endpoint] = asset
+                self._having.setdefault(asset.asset_id, {})[endpoint] = name
+        return changed
 
     def put_upstream(self, upstream: Upstream) -> set[str]:
         return self._put(names.upstream_resource(upstream.service), upstream)
@@ -132,11 +159,12 @@ class Table:
         return self._drop(names.key_resource(key_id))
 
     def _put(self, name: str, content: Content) -> set[str]:
-        held = self._resources.get(name)
-        if held is not None and held.content == content:
+        if self._contents.get(name) == content:
             return set()
-        self._resources[name] = Resource(name=name, version=version(content), content=content)
+        self._contents[name] = content
+        self._versions.pop(name, None)
         return {name}
 
     def _drop(self, name: str) -> set[str]:
-        return set() if self._resources.pop(name, None) is None else {name}
+        self._versions.pop(name, None)
+        return set() if self._contents.pop(name, None) is None else {name}

@@ -36,6 +36,7 @@ async def converse(
         try:
             while (message := await context.read()) is not grpc.aio.EOF:
                 take(message)
+                del message  # the next may be long in coming
             left = True
             box.end()
         except Refusal as refusal:
@@ -48,9 +49,8 @@ async def converse(
     reader = asyncio.create_task(read(), name="stream reader")
     try:
         while items := await box.take():
-            for item in items:
-                for message in render(item):
-                    await context.write(message)
+            await _write(context, items, render)
+            del items
         if box.refusal is not None:
             raise box.refusal
         if not left and not reader.done():
@@ -61,3 +61,10 @@ async def converse(
         (result,) = await asyncio.gather(reader, return_exceptions=True)
     if isinstance(result, Exception):
         raise result
+
+
+# A function, so that nothing of it, a whole table say, is kept until there is more to write.
+async def _write(context: Any, items: list[T], render: Callable[[T], Iterable[Any]]) -> None:
+    for item in items:
+        for message in render(item):
+            await context.write(message)

@@ -2,8 +2,9 @@
 
 import asyncio
 
-from geniehive.rules.model import Upstream
+from geniehive.rules.model import Resource, Upstream
 from geniehive.v1 import registry_service_pb2, routing_service_pb2
+from geniehive_control.core.table import Table
 from geniehive_control.rpc.certificates import Certificates
 from geniehive_control.rpc.routing_service import RoutingService
 from tests.support.cluster import service
@@ -24,8 +25,12 @@ def versions(gateway: Gateway) -> dict[str, str]:
     return {name: resource.version for name, resource in gateway.table.items()}
 
 
+def everything(table: Table) -> tuple[Resource, ...]:
+    return tuple(resource for name in table if (resource := table.get(name)) is not None)
+
+
 def in_force(control: Control) -> dict[str, str]:
-    return {name: resource.version for name, resource in control.hub.registry.table.resources.items()}
+    return {resource.name: resource.version for resource in everything(control.hub.registry.table)}
 
 
 def is_routable(gateway: Gateway, name: str) -> bool:
@@ -191,7 +196,7 @@ async def test_parts_are_of_the_size_asked_for() -> None:
         update = Update(
             subscriber_id="x",
             nonce="1",
-            changed=tuple(table.resources.values()),
+            changed=everything(table),
             removed=tuple(f"route/gone-{number}" for number in range(100)),
         )
         parts = list(routing._parts(update))

@@ -203,8 +203,9 @@ def check(registry: Registry) -> None:
     table = registry._table
     passed_over = ("key/", "route/") if table.stale else ("key/",)
     expected = {name: content for name, content in compiled(registry).items() if not name.startswith(passed_over)}
-    assert {n: r.content for n, r in table.resources.items() if not n.startswith(passed_over)} == expected
-    assert all(r.version == version(r.content) for r in table.resources.values() if r.content is not None)
+    contents = {name: table.content(name) for name in table}
+    assert {name: content for name, content in contents.items() if not name.startswith(passed_over)} == expected
+    assert all(table.version(name) == version(content) for name, content in contents.items() if content is not None)
 
 
 def compiled(registry: Registry) -> dict[str, object]:
@@ -215,8 +216,12 @@ def compiled(registry: Registry) -> dict[str, object]:
     models |= {service.service for _, service in services}
     by_name = {service.service: service for _, service in services}
     for model in models:
-        offered = [compile.offers(service, compile.endpoints(service)) for _, service in services]
-        having = [offers[model] for offers in offered if model in offers]
+        having = [
+            compile.offer(service, asset, endpoint)
+            for _, service in services
+            for endpoint, asset in compile.endpoints(service).items()
+            if asset.asset_id == model
+        ]
         if (route := compile.route(model, having, by_name.get(model))) is not None:
             table[names.route_resource(model)] = route
     for host, service in services:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from geniehive import convert
 from geniehive.rules import model as m
+from geniehive.rules.operations import Ability, Operation
 from geniehive.v1 import registry_pb2, routing_pb2
 
 U32 = st.integers(0, 2**32 - 1)
@@ -39,7 +40,7 @@ def of(name: str, kind: Any) -> st.SearchStrategy[Any]:
     if origin is tuple:
         return st.lists(of(name, inner[0]), max_size=2).map(tuple)
     if origin is dict:
-        return st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2)
+        return st.dictionaries(st.text(max_size=5), of("", inner[1]), max_size=2)
     if issubclass(kind, IntEnum):
         return st.sampled_from(list(kind))
     if issubclass(kind, msgspec.Struct):
@@ -49,7 +50,7 @@ def of(name: str, kind: Any) -> st.SearchStrategy[Any]:
         bytes: st.binary(max_size=32),
         bool: st.booleans(),
         int: U64 if name.endswith(WIDE) else U32,
-        float: TIMES if name in ("since", "expires") else FLOATS,
+        float: TIMES if name in ("since", "expires", "measured") else FLOATS,
     }[kind]
 
 
@@ -69,6 +70,11 @@ NOUNS: list[tuple[type[Any], Callable[[Any], Message], Callable[[Any], Any]]] = 
     (m.Upstream, convert.upstream_to_proto, convert.upstream_from_proto),
     (m.Endpoint, convert.endpoint_to_proto, convert.endpoint_from_proto),
     (m.Route, convert.route_to_proto, convert.route_from_proto),
+    (m.Speed, convert.speed_to_proto, convert.speed_from_proto),
+    (m.ScoreTerm, convert.score_term_to_proto, convert.score_term_from_proto),
+    (m.Role, convert.role_to_proto, convert.role_from_proto),
+    (m.Alias, convert.alias_to_proto, convert.alias_from_proto),
+    (m.BenchmarkSample, convert.sample_to_proto, convert.sample_from_proto),
     (m.Resource, convert.resource_to_proto, convert.resource_from_proto),
 ]
 
@@ -131,3 +137,28 @@ def test_models_that_many_machines_have_are_one() -> None:
     large = convert.asset_to_proto(m.Asset(asset_id="a", upstream_name="a", digest="d" * 2000))
     assert convert.asset_from_proto(large) == convert.asset_from_proto(large)
     assert convert.asset_from_proto(large) is not convert.asset_from_proto(large)
+
+
+def test_what_services_have_in_common_is_kept_once() -> None:
+    ways = (m.Way(direct_url="http://127.0.0.1:11434", same_host_only=True), m.Way())
+    one, other = (
+        convert.service_from_proto(
+            convert.service_to_proto(m.Service(service=name, runtime="ollama", operations=(Operation.CHAT,), ways=ways))
+        )
+        for name in ("a/x", "b/y")
+    )
+    for field in ("runtime", "operations", "ways", "condition", "labels"):
+        assert getattr(one, field) is getattr(other, field), field
+    assert one.labels == {}
+    # Lists of other kinds have equal numbers, and are other lists.
+    abilities = convert.asset_from_proto(
+        convert.asset_to_proto(
+            m.Asset(asset_id="a", upstream_name="a", operations=(Operation(1),), abilities=(Ability(1),))
+        )
+    )
+    assert type(abilities.operations[0]) is Operation
+    assert type(abilities.abilities[0]) is Ability
+    # What is unusually large is not kept for others.
+    long = convert.service_to_proto(m.Service(service="a/x", ways=(m.Way(reason="r" * 2000),))).ways
+    assert convert.ways_from_proto(long) == convert.ways_from_proto(long)
+    assert convert.ways_from_proto(long) is not convert.ways_from_proto(long)

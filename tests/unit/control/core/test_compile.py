@@ -3,16 +3,21 @@
 from geniehive.rules.model import Asset, Branch, Gate, NameKind, Route, RuledOut, Service, Strategy, Tier, TierEndpoint
 from geniehive.rules.operations import Operation
 from geniehive_control.core import compile as compiling
-from geniehive_control.core.compile import Offers, route
+from geniehive_control.core.compile import Offer, route
 from tests.support.cluster import CHAT, EMBEDDINGS, asset, service
 
 
-def offers(of: Service) -> dict[str, Offers]:
-    return compiling.offers(of, compiling.endpoints(of))
+def offers(model: str, *services: Service) -> list[Offer]:
+    return [
+        compiling.offer(of, asset, endpoint)
+        for of in services
+        for endpoint, asset in compiling.endpoints(of).items()
+        if asset.asset_id == model
+    ]
 
 
 def of_asset(model: str, *services: Service) -> Route | None:
-    return route(model, [offers(s)[model] for s in services if model in offers(s)], None)
+    return route(model, offers(model, *services), None)
 
 
 def tier(model: str, *endpoints: str) -> tuple[Tier, ...]:
@@ -92,7 +97,7 @@ def test_a_service_without_models_is_a_503_and_not_a_404() -> None:
 def test_a_model_called_like_a_service_comes_first_and_hides_it() -> None:
     own = service("a/x", "m", asset("e", EMBEDDINGS))
     other = service("b/y", "a/x")
-    found = route("a/x", offers(other).values(), own)
+    found = route("a/x", offers("a/x", other), own)
     assert found is not None
     assert found.shadows == (NameKind.SERVICE,)
     assert [(b.kind, b.operations) for b in found.branches] == [

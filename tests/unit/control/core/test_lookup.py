@@ -67,7 +67,7 @@ def test_near_matches(driver: Driver) -> None:
 
 
 def test_matching(driver: Driver) -> None:
-    found = {r.model: r for r in lookup.routes(driver.registry.table)}
+    found = {r.model: r for r in driver.registry.table.routes()}
     assert set(found) == {"org/qwen3:8b", "embed", "embed2", "a/ollama", "b/vllm"}
     assert lookup.matches(found["embed"], NameKind.ASSET, EMBEDDINGS)
     assert not lookup.matches(found["embed"], NameKind.SERVICE, None)

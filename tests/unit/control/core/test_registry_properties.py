@@ -106,9 +106,9 @@ class Cluster(RuleBasedStateMachine):
         self.driver.join("a", service("a/last", "last"))
         for mirror in self.mirrors:
             mirror.catch_up()
-            assert {n: r.version for n, r in mirror.table.items()} == {
-                n: r.version for n, r in self.driver.registry.table.resources.items()
-            } or mirror_refused(self.driver, mirror)
+            table = self.driver.registry.table
+            told = {name: resource.version for name, resource in mirror.table.items()}
+            assert told == {name: table.version(name) for name in table} or mirror_refused(self.driver, mirror)
 
 
 HOST_IDS = ["a", "b", "c", "a-2", "b-2", "c-2", "a-3", "b-3", "c-3"]
@@ -120,7 +120,7 @@ def mirror_refused(driver: Driver, mirror: Mirror) -> bool:
     table = driver.registry.table
     differing = {
         name
-        for name in mirror.table.keys() | table.resources.keys()
+        for name in {*mirror.table, *table}
         if (held := mirror.table.get(name)) is None
         or (resource := table.get(name)) is None
         or held.version != resource.version

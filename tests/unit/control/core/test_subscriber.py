@@ -59,7 +59,7 @@ def test_the_first_update_comes_even_if_empty() -> None:
 
 def test_a_gateway_that_resumes_gets_what_differs() -> None:
     table = Play("abc").table
-    versions = {name: resource.version for name, resource in table.resources.items()}
+    versions = {name: table.version(name) for name in table}
     play = Play("ab", held={**versions, "key/a": "other"})
     assert play.says() == (["a"], ["c"])
 

@@ -48,6 +48,31 @@ def test_what_routes_depend_on_makes_them_stale() -> None:
         assert {name for name in put(table, made) if name.startswith("route/")} == routes
 
 
+def test_an_endpoint_that_changes_its_name_serves_the_new_one_alone() -> None:
+    table = Table()
+    put(table, service("a/x", asset("m", upstream_name="u")))
+    renamed = service("a/x", asset("n", upstream_name="u"))
+    assert put(table, renamed) == {"endpoint/a/x/u", "route/m", "route/n"}
+    assert "route/m" not in table
+    assert drop(table, "a/x") == {"endpoint/a/x/u", "route/n", "route/a/x"}
+    assert table._having == {}
+
+
+def test_a_version_is_of_what_is_there_now() -> None:
+    table = Table()
+    assert table.version("upstream/a/x") is None
+    table.put_upstream(Upstream(service="a/x"))
+    was = table.version("upstream/a/x")
+    table.put_upstream(Upstream(service="a/x", routable=True))
+    resource = table.get("upstream/a/x")
+    assert resource is not None
+    assert resource.version == table.version("upstream/a/x") == version(Upstream(service="a/x", routable=True)) != was
+    table.put_service(service("a/x"))
+    table.drop_service("a/x")
+    assert table.version("upstream/a/x") is None
+    assert table._versions == {}
+
+
 def test_many_changes_are_compiled_together() -> None:
     table = Table()
     for number in range(5):

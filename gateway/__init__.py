@@ -13,4 +13,5 @@ http       the HTTP side: paths, bodies, answers
 watch      the gRPC side: the link to control, the table's stream, the table kept on disk, look-ups of unknown names
 app        builds all of it, and runs it until told to stop
 workers    several of these processes at one address
+crew       how they know of one another, to be counted as one
 """

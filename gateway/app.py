@@ -8,11 +8,12 @@ from pathlib import Path
 
 import msgspec
 
-from gateway import workers
+from gateway import crew, workers
 from gateway.core.admission import Admission
 from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
 from gateway.core.cors import Cors
+from gateway.core.crew import Levels
 from gateway.core.metrics import Metrics
 from gateway.core.plan import Limits
 from gateway.core.sums import Sums
@@ -23,7 +24,7 @@ from gateway.http.certificate import Certificate
 from gateway.http.cluster import ClusterApi
 from gateway.http.forms import Forms
 from gateway.http.handler import Handler
-from gateway.http.metrics import Levels, MetricsPage
+from gateway.http.metrics import MetricsPage
 from gateway.http.records import Records
 from gateway.http.server import HttpServer
 from gateway.patience import Patience, by_path
@@ -44,6 +45,7 @@ from geniehive.kit import address, http1, machine, notices, state
 from geniehive.kit.clock import Clock, SystemClock
 from geniehive.kit.errors import EXIT_REFUSED, UserError
 from geniehive.kit.lifecycle import Stop, settle
+from geniehive.kit.outbox import Outbox
 from geniehive.kit.rotated import RotatedFile
 from geniehive.kit.tasks import Tasks
 from geniehive.membership import Cluster, Credential
@@ -78,7 +80,8 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
     await _start_from_kept(kept, table, serving)
 
     times = settings.timeouts
-    client = http1.Client()
+    outbox = Outbox()
+    client = http1.Client(outbox=outbox)
     relays = Relays(credential)
     upstream = Upstream(client, relays.client)
 
@@ -123,12 +126,21 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
     )  # fmt: skip
     access = _access_log(settings, worker, clock)
     records = Records(Metrics(table.has_model), clock, access, (sums.add,))
+    metrics = MetricsPage(records, levels)
+    line = crew.line_of(worker, metrics.snapshot)
+    if line is not None:
+        metrics.whole = line.whole
     handler = Handler(
         table, calls, look_up, auth=settings.auth.require, client_idle=times.idle, records=records,
-        metrics=MetricsPage(records, levels) if settings.metrics.enabled else None, cors=cors, cluster=cluster,
+        metrics=metrics if settings.metrics.enabled else None, cors=cors, cluster=cluster,
+        outbox=outbox,
     )  # fmt: skip
     server = HttpServer(handler)
     try:
+        if line is not None:
+            # Before it serves, so that no question to the others leaves this one out.
+            await line.connect()
+            tasks.start(line.run(), "know of the other workers")
         context = certificate.context if certificate is not None else None
         url = await server.start(settings.listen, context, shared=worker is not None)
         stream.base_url = url

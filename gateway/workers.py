@@ -2,6 +2,7 @@
 
 The parent serves nothing: it takes the address, starts the workers, and starts one again that dies. Each worker listens
 there by SO_REUSEPORT, so that the kernel shares connections out, and has a table and a stream to control of its own.
+What they count is told as one by any of them: see `crew`.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import socket
 import sys
 from collections.abc import Sequence
 
+from gateway.crew import Parent
 from geniehive.kit import address, notices
 from geniehive.kit.errors import EXIT_FAILED, UserError
 from geniehive.kit.lifecycle import Stop
@@ -49,10 +51,10 @@ async def serve(workers: int, listen: str, drain_timeout: float, stop: Stop, arg
         host, _ = address.split(listen)
         listen = address.join(host, held.getsockname()[1])
         crew, tasks = _Crew(workers), Tasks()
-        async with Supervisor(crew.heard) as supervisor:
+        async with Parent(workers) as parent, Supervisor(crew.heard) as supervisor:
             for worker in range(workers):
                 argv = (sys.executable, "-m", "gateway", *arguments, "--set", f"listen={listen}")
-                environment = {_NUMBER: str(worker)}
+                environment = {_NUMBER: str(worker), **parent.environment}
                 grace = drain_timeout + GRACE
                 supervisor.start(Child(f"worker {worker}", argv, environment, grace=grace))
             told = tasks.start(stop.wait(), "wait for the end")

@@ -17,6 +17,12 @@ DIMENSIONS: dict[str, registry_service_pb2.UsageDimension.ValueType] = {
     if number != registry_service_pb2.USAGE_DIMENSION_UNSPECIFIED
 }
 _OPERATION_PREFIX = "OPERATION_"
+# By their names, as people write them.
+OPERATIONS = {
+    name: name.removeprefix(_OPERATION_PREFIX).lower()
+    for name, number in request_pb2.Operation.items()
+    if number != request_pb2.OPERATION_UNSPECIFIED
+}
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _COUNTS = (
@@ -59,18 +65,41 @@ def dimension(word: str) -> registry_service_pb2.UsageDimension.ValueType:
     return found
 
 
+def filter_value(word: str, text: str) -> str:
+    """A dimension's value as people write it, as the contract has it. ValueError, in words."""
+    if word == "operation":
+        name = _OPERATION_PREFIX + text.upper()
+        if name not in OPERATIONS:
+            raise ValueError(f"{text[:80]!r} is no operation: use {', '.join(OPERATIONS.values())}")
+        return name
+    if word in ("hour", "day"):
+        try:
+            at = datetime.fromisoformat(text)
+            return iso(at if at.tzinfo is not None else at.replace(tzinfo=UTC))
+        except (ValueError, OverflowError) as error:
+            raise ValueError(f"{text[:80]!r} is no {word}, such as 2026-11-01T08:00:00Z") from error
+    return text
+
+
 def request(
-    by: Iterable[str], since: datetime, until: datetime, page_size: int = 0, page_token: str = ""
+    by: Iterable[str],
+    since: datetime,
+    until: datetime,
+    page_size: int = 0,
+    page_token: str = "",
+    only: Iterable[tuple[str, str]] = (),
 ) -> registry_service_pb2.QueryUsageRequest:
-    """ValueError, in words."""
+    """only: dimensions and the values, as `filter_value` gives them, that they must have. ValueError, in words."""
     if since > until:
         raise ValueError("the time asked for ends before it begins")
+    of = registry_service_pb2.QueryUsageRequest.Filter
     return registry_service_pb2.QueryUsageRequest(
         group_by=[dimension(word) for word in by],
         since_time=timestamp(since.timestamp()),
         until_time=timestamp(until.timestamp()),
         page_size=page_size,
         page_token=page_token,
+        filters=[of(dimension=dimension(word), value=value) for word, value in only],
     )
 
 
@@ -89,7 +118,7 @@ def view(by: Sequence[str], row: registry_service_pb2.QueryUsageResponse.Row) ->
 
 
 def _operation(name: str) -> str:
-    return name.removeprefix(_OPERATION_PREFIX).lower() if name in request_pb2.Operation.keys() else name  # noqa: SIM118
+    return OPERATIONS.get(name, name)
 
 
 def _quantile(histogram: usage_pb2.Histogram, share: float) -> float | None:

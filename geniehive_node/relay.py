@@ -34,7 +34,7 @@ from geniehive.kit.http1 import (
     line_start,
 )
 from geniehive.kit.http_answer import CLOSE, Answer
-from geniehive.kit.http_server import Connection, fault, noticing_leavers
+from geniehive.kit.http_server import Connection, fault, taking_upload
 from geniehive.membership import Credential
 from geniehive.rules.hops import HOPS
 from geniehive_node.core import ways
@@ -44,9 +44,12 @@ from geniehive_node.engines.ask import GENIEHIVE, Target
 log = logging.getLogger(__name__)
 
 ERROR_HEADER = "x-geniehive-relay-error"
-# A request up to this size is sent whole, and again if a kept connection had died; more is streamed.
-_WHOLE_REQUEST = 4 * 1024 * 1024
-_READ_SIZE = 256 * 1024
+# A request up to this size is sent whole, and again if a kept connection had died; more is streamed, by a connection of
+# its own. With TLS that would cost a handshake.
+_WHOLE = {"http": 512 * 1024, "https": 4 * 1024 * 1024}
+_READ_SIZE = 64 * 1024
+# Unread bytes of one: from twice as many on, and what one read brings, the gateway has to wait.
+_UNREAD = 32 * 1024
 # More than a gateway takes from its clients, so that what it took gets through.
 _LINE_LIMIT = 16 * 1024
 _FIELD_LIMIT = 64 * 1024
@@ -171,9 +174,10 @@ class RelayServer:
         connection = _Connection(
             self._manager,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # its stub forbids what its manual advises
+            access_log=None,
             auto_decompress=False,
             keepalive_timeout=75.0,
+            read_bufsize=_UNREAD,
             max_line_size=_LINE_LIMIT,
             max_field_size=_FIELD_LIMIT,
             max_headers=_FIELDS,
@@ -254,11 +258,11 @@ class RelayServer:
             raise _cannot_be_sent(error) from error
         length = request.content_length
         try:
-            if length is not None and length <= _WHOLE_REQUEST:
+            if length is not None and length <= _WHOLE[target.origin.scheme]:
                 response = await self._ask(target, path, lines, await _whole(request))
             else:
                 pieces = _pieces(request)
-                with noticing_leavers(request.transport):
+                with taking_upload(request.transport):
                     body = pieces if length is None else Measured(pieces, length)
                     response = await self._ask(target, path, lines, body)
         except HttpError as error:

@@ -22,6 +22,7 @@ usage       tokens, as answers tell them
 sse         streams of events: their tokens, their end, and the one event that is taken out
 outcome     what became of a request
 metrics     what is counted of requests, for monitoring
+crew        what several workers count, as one
 sums        outcomes added up, for control
 questions   a question about usage that control is to answer
 ids         request ids

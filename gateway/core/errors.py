@@ -209,6 +209,12 @@ def control_away(why: str, retry_after: float | None) -> ApiError:
     )
 
 
+def workers_away(why: str) -> ApiError:
+    """What only all workers together know was asked for."""
+    message = f"The process that knows what all workers count can't be asked now: {why}. Calls to models go on"
+    return msgspec.structs.replace(_server_error(503, message, "workers_unavailable"), retry_after=1)
+
+
 def internal(request_id: str) -> ApiError:
     message = f"The gateway failed at this request; its log says more under {request_id}"
     return ApiError(500, message, "internal_error", type="server_error")

@@ -1,7 +1,10 @@
 """What this process counts of its requests, to be looked at by monitoring. Nothing here grows without bound."""
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
+
+import msgspec
 
 from gateway.core.outcome import Ending, Outcome
 from geniehive.rules.operations import Operation
@@ -15,24 +18,54 @@ OTHER = "other"
 SERVED = "served"
 
 
-class Times:
+class Times(msgspec.Struct):
     """A histogram. counts: per bucket, the last without upper bound."""
 
-    __slots__ = ("counts", "sum")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
-        self.sum = 0.0
+    counts: list[int] = msgspec.field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    sum: float = 0.0
 
     def add(self, seconds: float) -> None:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.sum += seconds
 
-    def copied(self) -> "Times":
-        made = Times()
-        made.counts = self.counts.copy()
-        made.sum = self.sum
-        return made
+    def plus(self, other: "Times") -> "Times":
+        return Times([one + two for one, two in zip(self.counts, other.counts, strict=True)], self.sum + other.sum)
+
+
+_NO_TIMES = Times()
+_NO_TOKENS = (0, 0, 0)
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """All that was counted. Can be told to another process.
+
+    requests: by operation, ending and status. attempts: by what became of them: SERVED, or as of `Failed.kind`. tokens:
+    by model: prompt, of it cached, and completion.
+    """
+
+    requests: dict[tuple[Operation, Ending, int], int] = {}
+    attempts: dict[str, int] = {}
+    durations: dict[Operation, Times] = {}
+    firsts: dict[Operation, Times] = {}
+    waited: Times = msgspec.field(default_factory=Times)
+    tokens: dict[str, list[int]] = {}
+
+    def plus(self, other: "Counts") -> "Counts":
+        """Both together; shares nothing with them."""
+        return Counts(
+            _added(self.requests, other.requests),
+            _added(self.attempts, other.attempts),
+            _all_times(self.durations, other.durations),
+            _all_times(self.firsts, other.firsts),
+            self.waited.plus(other.waited),
+            {
+                model: [one + two for one, two in zip(self._of(model), other._of(model), strict=True)]
+                for model in {**self.tokens, **other.tokens}
+            },
+        )
+
+    def _of(self, model: str) -> Sequence[int]:
+        return self.tokens.get(model, _NO_TOKENS)
 
 
 class Metrics:
@@ -83,18 +116,23 @@ class Metrics:
             counts[1] += tokens.cached
             counts[2] += tokens.completion
 
-    def copied(self) -> "Metrics":
+    def counts(self) -> Counts:
         """As it is now, for whoever takes time to read it."""
-        made = Metrics(self._is_model)
-        made.requests = self.requests.copy()
-        made.attempts = self.attempts.copy()
-        made.durations = {operation: times.copied() for operation, times in self.durations.items()}
-        made.firsts = {operation: times.copied() for operation, times in self.firsts.items()}
-        made.waited = self.waited.copied()
-        made.tokens = {model: counts.copy() for model, counts in self.tokens.items()}
-        return made
+        now = Counts(self.requests, self.attempts, self.durations, self.firsts, self.waited, self.tokens)
+        return Counts().plus(now)
 
     def _counts(self, model: str) -> list[int]:
         if len(self.tokens) >= MOST_MODELS or not self._is_model(model):
             model = OTHER
         return self.tokens.setdefault(model, [0, 0, 0])
+
+
+_Key = TypeVar("_Key")
+
+
+def _added(some: Mapping[_Key, int], others: Mapping[_Key, int]) -> dict[_Key, int]:
+    return {key: some.get(key, 0) + others.get(key, 0) for key in {**some, **others}}
+
+
+def _all_times(some: Mapping[Operation, Times], others: Mapping[Operation, Times]) -> dict[Operation, Times]:
+    return {key: some.get(key, _NO_TIMES).plus(others.get(key, _NO_TIMES)) for key in {**some, **others}}

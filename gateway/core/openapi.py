@@ -71,6 +71,17 @@ _USAGE: dict[str, tuple[str, Schema]] = {
     "until": ("Now if left out.", _TIME),
     "limit": ("The most rows to give.", {"type": "integer", "minimum": 1, "maximum": 1000}),
     "page": ("next_page of the answer before.", {"type": "string"}),
+    "key": ("Only what this key asked, by its id.", {"type": "string"}),
+    "model": ("Only what was asked of this model, as clients wrote it.", {"type": "string"}),
+    "host": ("Only what this host served.", {"type": "string"}),
+    "service": ("Only what this service served, as HOST/SERVICE.", {"type": "string"}),
+    "endpoint": ("Only what this endpoint served, as endpoint/HOST/SERVICE/MODEL.", {"type": "string"}),
+    "operation": (
+        "Only what was asked for this.",
+        {"type": "string", "enum": [operation.word for operation in Operation]},
+    ),
+    "hour": ("Only what was counted in this hour.", {"type": "string", "format": "date-time"}),
+    "day": ("Only what was counted on this day, in UTC.", {"type": "string", "format": "date-time"}),
 }
 
 
@@ -92,7 +103,9 @@ def document(version: str) -> bytes:
         {"name": name, "in": "query", "description": says, "schema": schema} for name, (says, schema) in _USAGE.items()
     ]
     paths["/v1/cluster/usage"] = {"get": usage}
-    metrics = _look("getMetrics", "Metrics for Prometheus. Scope read; on loopback no key.", "Text.", "401", "403")
+    metrics = _look(
+        "getMetrics", "Metrics for Prometheus. Scope read; on loopback no key.", "Text.", "401", "403", "503"
+    )
     metrics["responses"]["200"]["content"] = {kind: {"schema": _STRING} for kind in _EXPOSITION}
     paths["/metrics"] = {"get": {**metrics, "security": [*_SECURITY, {}]}}
     paths["/healthz"] = {"get": {**_look("healthz", "Whether the gateway runs.", "It does."), "security": []}}

@@ -6,13 +6,16 @@ from typing import Any, NamedTuple
 
 
 class Question(NamedTuple):
-    """by: "key", "model", and so on. limit, page: as in the contract; 0 and "": the first rows."""
+    """by: "key", "model", and so on. limit, page: as in the contract; 0 and "": the first rows. only: what is counted,
+    by the same words and their values; all must match.
+    """
 
     by: Sequence[str]
     since: datetime
     until: datetime
     limit: int = 0
     page: str = ""
+    only: Sequence[tuple[str, str]] = ()
 
 
 class Found(NamedTuple):

@@ -192,7 +192,7 @@ class Call:
             held = await self._hold(answer)
             said = foreign.message_of(held.body) if isinstance(held, Held) else ""
             return RelayRefused(word, f"the relay of {choice.candidate.host} says {said or word}")
-        if 300 <= answer.status < 400:
+        if 300 <= answer.status < 400 and answer.status != 304:
             # Where it leads may be nobody's business, and what is asked here is secret.
             return Lost(f"answered {answer.status}, which leads elsewhere; such answers are not followed")
         if asked and answer.status in _NOT_UNDERSTOOD:

@@ -88,15 +88,24 @@ class Calls:
         """Answers the call. Refusal for what the caller of this is to answer."""
         if api.multipart and request.content_type != "application/json":
             return self._serve_form(exchange, request, api, key_id)
-        return self._serve_json(exchange, request, api, key_id)
+        # Whatever can be done without waiting is done here: each coroutine more costs all requests.
+        body = exchange.body_there(self._max_body)
+        if body is None:
+            return self._serve_later(exchange, request, api, key_id)
+        return self._serve_json(exchange, request, api, key_id, body)
 
     async def _serve_form(self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str) -> None:
         async with self._forms.receive(exchange) as form:
             plan = await self._plan(exchange, form.model, api, key_id)
             await self._call(exchange, request, api, plan, form, None).run()
 
-    async def _serve_json(self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str) -> None:
+    async def _serve_later(self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str) -> None:
         body = await exchange.body(self._max_body)
+        await self._serve_json(exchange, request, api, key_id, body)
+
+    def _serve_json(
+        self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str, body: bytes
+    ) -> Coroutine[None, None, None]:
         try:
             named = bodies.read(body)
         except bodies.BodyProblem as problem:
@@ -108,10 +117,16 @@ class Calls:
                 asking = named.asking()
         model = named.model
         plan = self._table.find(model, api.operation)
-        if isinstance(plan, Plan):
-            exchange.tally.model = model
-        else:
-            plan = await self._plan(exchange, model, api, key_id)
+        if not isinstance(plan, Plan):
+            return self._serve_unknown(exchange, request, api, key_id, named, asking)
+        exchange.tally.model = model
+        return self._call(exchange, request, api, plan, named, asking).run()
+
+    async def _serve_unknown(
+        self, exchange: Exchange, request: web.BaseRequest, api: ApiCall, key_id: str, named: bodies.Named,
+        asking: Content | None,
+    ) -> None:  # fmt: skip
+        plan = await self._plan(exchange, named.model, api, key_id)
         await self._call(exchange, request, api, plan, named, asking).run()
 
     async def _plan(self, exchange: Exchange, model: str, api: ApiCall, key_id: str) -> Plan:

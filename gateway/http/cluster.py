@@ -18,6 +18,8 @@ _SINCE = "24h"
 _MOST_FIELDS = 32
 _MOST_ROWS = 1000
 _PARAMS = ("by", "since", "until", "limit", "page")
+# What rows can be told apart by can also be asked for alone.
+_FILTERS = frozenset(usage.DIMENSIONS)
 
 
 class ClusterApi:
@@ -57,11 +59,18 @@ def _question(query: str, now: datetime) -> Question:
     except ValueError as error:
         raise _bad(f"The query has more than {_MOST_FIELDS} parameters") from error
     by: list[str] = []
+    only: list[tuple[str, str]] = []
     fields: dict[str, str] = {}
     for name, value in pairs:
-        if name not in _PARAMS:
-            raise _bad(f"{name[:80]!r} is no parameter of this: use {', '.join(_PARAMS)}", name[:80])
-        if name == "by":
+        if name in _FILTERS:
+            try:
+                only.append((name, usage.filter_value(name, value)))
+            except ValueError as error:
+                raise _bad(str(error), name) from error
+        elif name not in _PARAMS:
+            known = ", ".join((*_PARAMS, *usage.DIMENSIONS))
+            raise _bad(f"{name[:80]!r} is no parameter of this: use {known}", name[:80])
+        elif name == "by":
             by += value.split(",")
         else:
             fields[name] = value
@@ -74,7 +83,7 @@ def _question(query: str, now: datetime) -> Question:
     limit = fields.get("limit", "0")
     if not limit.isascii() or not limit.isdecimal() or int(limit[:9]) > _MOST_ROWS:
         raise _bad(f"{limit[:80]!r} is no number of rows from 1 to {_MOST_ROWS}", "limit")
-    return Question(by, given["since"], given["until"], int(limit[:9]), fields.get("page", ""))
+    return Question(by, given["since"], given["until"], int(limit[:9]), fields.get("page", ""), only)
 
 
 def _bad(message: str, param: str | None = None) -> Refusal:

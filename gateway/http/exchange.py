@@ -1,8 +1,7 @@
 """One request with its client's connection: the body in, the answer out."""
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from aiohttp import web
 
@@ -12,7 +11,8 @@ from gateway.core.errors import ApiError
 from gateway.http.headers import common
 from gateway.http.tally import Tally
 from geniehive.kit.http_answer import Answer
-from geniehive.kit.http_server import noticing_leavers
+from geniehive.kit.http_server import taking_upload
+from geniehive.kit.outbox import Outbox
 
 # The most of a body that is read at once.
 _PIECE = 64 * 1024
@@ -45,6 +45,7 @@ class Exchange(Answer):
         cluster_id: str,
         keep_alive: bool = True,
         client_idle: float | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         self.request_id = request_id
         # Of the request: whose words it speaks, what follows its path (with "?"), and the gateways it has passed, with
@@ -55,22 +56,32 @@ class Exchange(Answer):
         # Whether the request came from a web page that may call.
         self.cross_origin = False
         lines = b"%bx-request-id: %b\r\n" % (common(cluster_id), request_id.encode())
-        super().__init__(request, lines, keep_alive, client_idle)
+        super().__init__(request, lines, keep_alive, client_idle, outbox)
 
-    async def body(self, limit: int) -> bytes:
-        """The whole request body. Refusal if it is larger than `limit`, malformed or too slow."""
+    def body_there(self, limit: int) -> bytes | None:
+        """The whole request body, if it came with the head, as small ones do; None: `body` waits for it.
+
+        Refusal if it is larger than `limit` or malformed.
+        """
         content = self._request.content
+        if not content.is_eof():
+            return None
         try:
-            if not content.is_eof():
-                return await self._rest_of_body(limit)
-            whole = content.read_nowait(-1)
-        except TimeoutError:
-            raise Refusal(errors.too_slow(self._client_idle or 0)) from None
+            whole = content.read_nowait()
         except web.RequestPayloadError as error:
             raise Refusal(errors.bad_request(f"The request body is malformed: {error}")) from error
         if len(whole) > limit:
             raise Refusal(errors.too_large(limit))
         return whole
+
+    async def body(self, limit: int) -> bytes:
+        """The whole request body. Refusal if it is larger than `limit`, malformed or too slow."""
+        try:
+            return await self._rest_of_body(limit)
+        except TimeoutError:
+            raise Refusal(errors.too_slow(self._client_idle or 0)) from None
+        except web.RequestPayloadError as error:
+            raise Refusal(errors.bad_request(f"The request body is malformed: {error}")) from error
 
     async def _rest_of_body(self, limit: int) -> bytes:
         announced = self._request.content_length
@@ -92,7 +103,7 @@ class Exchange(Answer):
     def _bid_on(self) -> None:
         """A client that asked whether it may send its body may."""
         if self._request.headers.get("Expect", "").lower() == "100-continue":
-            self._transport().write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._put(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def begin_body(self, limit: int, setting: str) -> int | None:
         """The body is going to be read by `piece`; its length, if that is known. Refusal if that is more than `limit`.
@@ -127,11 +138,9 @@ class Exchange(Answer):
         """Whether all of the body has been read."""
         return self._request.content.at_eof()
 
-    @contextmanager
-    def noticing_leaver(self) -> Iterator[None]:
-        """While this lasts the client's leaving ends the call even if the body is not read further."""
-        with noticing_leavers(self._request.transport):
-            yield
+    def taking_upload(self) -> AbstractContextManager[None]:
+        """While this lasts the body comes in pieces, and the client's leaving ends the call though it is not read."""
+        return taking_upload(self._request.transport)
 
     @property
     def content_type(self) -> str:

@@ -53,7 +53,7 @@ class Forms:
             raise _refusal(problem) from None
         length = exchange.begin_body(self._limit, "max_upload_bytes")
         upload = _Upload(exchange, Scanner(boundary), boundary, self._limit)
-        with exchange.noticing_leaver():
+        with exchange.taking_upload():
             if length is None or length > _HELD:
                 await upload.take(lambda: upload.model is not None)
             else:

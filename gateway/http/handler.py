@@ -5,7 +5,7 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -13,6 +13,7 @@ from aiohttp import web
 from multidict import istr
 
 from gateway.core import api, errors, ids, keys, listing, openapi
+from gateway.core.api import ApiCall
 from gateway.core.cors import Cors
 from gateway.core.errors import ApiError
 from gateway.core.table import NotFound, Table
@@ -23,6 +24,7 @@ from gateway.http.metrics import METRICS, MetricsPage, is_local
 from gateway.http.records import Records
 from geniehive._version import __version__
 from geniehive.kit.http_answer import CLOSE
+from geniehive.kit.outbox import Outbox
 from geniehive.rules.hops import HOPS, MOST_HOPS
 from geniehive.rules.model import Scope
 from geniehive.rules.names import is_model_name
@@ -62,7 +64,10 @@ class Handler:
         metrics: MetricsPage | None = None,
         cors: Cors = _NO_PAGES,
         cluster: ClusterApi | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
+        # Where answers are written.
+        self.outbox = outbox if outbox is not None else Outbox()
         self._records = records
         self._metrics = metrics
         # None: no page may call, as for most; then nothing is looked at.
@@ -86,14 +91,22 @@ class Handler:
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         given = request.headers.get("X-Request-Id")
         request_id = given if given and ids.is_sane(given) else f"{self._id_prefix}{next(self._ids)}"
-        exchange = Exchange(request, request_id, self._table.cluster_id, not self.draining, self._client_idle)
+        exchange = Exchange(
+            request, request_id, self._table.cluster_id, not self.draining, self._client_idle, self.outbox
+        )
         exchange.tally = self._records.began()
         if self._cors is not None and (origin := request.headers.get("Origin")):
             exchange.allow(self._cors.lines(origin))
         connection = request.protocol
         self.open[connection] = request.task
+        self.outbox.under_way = len(self.open)
         try:
-            await self._answer(exchange, request)
+            path, query = _target(request)
+            call = api.CALLS.get(path)
+            if call is not None and request.method == "POST":
+                await self._serve(exchange, request, call, path, query)
+            else:
+                await self._answer(exchange, request, call, path, query)
         except Refusal as refusal:
             self._refuse(exchange, refusal.error)
         except ConnectionError:
@@ -103,6 +116,7 @@ class Handler:
             self._refuse(exchange, errors.internal(request_id))
         finally:
             del self.open[connection]
+            self.outbox.under_way = len(self.open)
             if not self.open:
                 self.on_idle()
             self._records.ended(exchange, request)
@@ -118,24 +132,29 @@ class Handler:
         elif exchange.alive:
             exchange.error(error)
 
-    async def _answer(self, exchange: Exchange, request: web.BaseRequest) -> None:
-        path, query = _target(request)
-        call = api.CALLS.get(path)
+    def _serve(
+        self, exchange: Exchange, request: web.BaseRequest, call: ApiCall, path: str, query: str
+    ) -> Coroutine[None, None, None]:
+        """Serves a call to a model."""
+        exchange.dialect = call.dialect
+        tally = exchange.tally
+        tally.path, tally.operation = path, call.operation
+        key_id = self._authenticate(exchange, request, keys.TO_INFER)
+        if query:
+            if not _QUERY.fullmatch(query):
+                raise Refusal(errors.bad_query(_QUERY_LIMIT))
+            exchange.query = query
+        if (passed := request.headers.get(_HOPS)) is not None:
+            exchange.hops = _one_more(passed)
+        return self._calls.serve(exchange, request, call, key_id)
+
+    async def _answer(
+        self, exchange: Exchange, request: web.BaseRequest, call: ApiCall | None, path: str, query: str
+    ) -> None:
+        """Answers what is no call to a model. call: whose path it has, if it is asked by another method."""
         if call is not None:
             exchange.dialect = call.dialect
-            if request.method != "POST":
-                self._not_post(exchange, request, path)
-                return
-            tally = exchange.tally
-            tally.path, tally.operation = path, call.operation
-            key_id = self._authenticate(exchange, request, keys.TO_INFER)
-            if query:
-                if not _QUERY.fullmatch(query):
-                    raise Refusal(errors.bad_query(_QUERY_LIMIT))
-                exchange.query = query
-            if (passed := request.headers.get(_HOPS)) is not None:
-                exchange.hops = _one_more(passed)
-            await self._calls.serve(exchange, request, call, key_id)
+            self._not_post(exchange, request, path)
         elif request.method == "OPTIONS":
             allow = "GET, HEAD, OPTIONS" if _is_looked_at(path) else ""
             self._options(exchange, request, path, allow)

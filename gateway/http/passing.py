@@ -72,13 +72,16 @@ class Passing:
         head = read_head(response.headers)
         length = 0 if response.status in EMPTY_STATUSES else head.length
         if length is not None and length <= _WHOLE and not head.events:
-            try:
-                body = await response.read()
-            except HttpError as error:
-                return failure(error, self._patience)
-            tally = self._exchange.tally
+            body = response.whole()
+            if body is None:
+                try:
+                    body = await response.read()
+                except HttpError as error:
+                    return failure(error, self._patience)
+            exchange = self._exchange
+            tally = exchange.tally
             tally.answering()
-            self._exchange.whole(response.status, head.lines + self._served_by(), body)
+            exchange.whole(response.status, head.lines + self._served_by(), body)
             tally.tokens = tokens_of(body)
             return None
         if head.events:

@@ -38,8 +38,8 @@ class Records:
         self._wall = clock.wall
         self._access = access
         self._also = also
-        # With the path, and when it ended on the clock that only grows.
-        self._ended: list[tuple[Outcome, str, float]] = []
+        # With the request's id, the status as sent, and when it ended on the clock that only grows.
+        self._ended: list[tuple[Tally, str, int, float]] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def began(self) -> Tally:
@@ -53,9 +53,8 @@ class Records:
             if self._access is not None:
                 self._other(exchange, request, self._access)
             return
-        outcome = tally.outcome(operation, exchange.request_id, exchange.status)
         ended = self._ended
-        ended.append((outcome, tally.path, tally.began + outcome.seconds))
+        ended.append((tally, exchange.request_id, exchange.status, self._now()))
         if len(ended) >= _TOGETHER:
             self.flush()
         elif self._timer is None:
@@ -66,16 +65,17 @@ class Records:
         if not self._ended:
             return
         ended, self._ended = self._ended, []
+        outcomes = [tally.outcome(request_id, status, at) for tally, request_id, status, at in ended]
         record, access = self.metrics.record, self._access
-        for outcome, _, _ in ended:
+        for outcome in outcomes:
             record(outcome)
         for take in self._also:
-            for outcome, _, _ in ended:
+            for outcome in outcomes:
                 take(outcome)
         if access is not None:
             since = self._wall() - self._now()
-            for outcome, path, at in ended:
-                access.served(outcome, path, since + at)
+            for outcome, (tally, _, _, at) in zip(outcomes, ended, strict=True):
+                access.served(outcome, tally.path, since + at)
 
     def _due(self) -> None:
         self._timer = None

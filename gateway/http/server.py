@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 _KEEP_ALIVE = 120.0
 _FIELD_LIMIT = 32 * 1024
 # Unread bytes of a request body: from twice as many on, and what one read brings, the client has to wait.
-_UNREAD = 64 * 1024
+_UNREAD = 32 * 1024
 # For what was cancelled to end in order.
 _LAST_SECONDS = 1.0
 
@@ -65,10 +65,11 @@ class HttpServer:
         connection = _Connection(
             self._manager,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type]  # its stub forbids what its manual advises
+            access_log=None,
             keepalive_timeout=_KEEP_ALIVE,
             max_field_size=_FIELD_LIMIT,
             read_bufsize=_UNREAD,
+            outbox=self._handler.outbox,
         )
         connection.cluster_id = self._handler.cluster_id
         return connection

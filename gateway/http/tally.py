@@ -37,10 +37,12 @@ class Tally:
         """The first byte of an engine's answer is there."""
         self.first = self.now() - self.began
 
-    def outcome(self, operation: Operation, request_id: str, status: int) -> Outcome:
-        """The request has ended. status: as sent, 0 if nothing was."""
+    def outcome(self, request_id: str, status: int, ended: float) -> Outcome:
+        """Of a call to a model, which has ended at `ended`. status: as sent, 0 if nothing was."""
+        operation = self.operation
+        assert operation is not None
         attempt = self.attempt
-        seconds = self.now() - self.began
+        seconds = ended - self.began
         if attempt is None:
             ending = Ending.CANCELLED if not status else Ending.FAILED if status == 500 else Ending.UNSERVED
             return Outcome(
@@ -53,6 +55,9 @@ class Tally:
             candidate = choice.candidate
             endpoint, service, host, label = candidate.endpoint, candidate.service, candidate.host, choice.label
         ending = Ending.FAILED if self.failed else attempt.ending
+        if status >= 400 and ending is Ending.CANCELLED:
+            # Nobody left: we refused what came of the request after an engine had been asked.
+            ending = Ending.FAILED if status == 500 else Ending.UNSERVED
         # By place, which is six times as fast as by name.
         return Outcome(
             request_id, self.key_id, operation, self.model, ending, status, endpoint, service, host, label,

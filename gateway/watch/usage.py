@@ -29,7 +29,9 @@ class AskUsage:
     async def __call__(self, question: Question, key_id: str) -> Found:
         """key_id: of the client, "" where authentication is off. Wrong, Forbidden, Away."""
         try:
-            asked = usage.request(question.by, question.since, question.until, question.limit, question.page)
+            asked = usage.request(
+                question.by, question.since, question.until, question.limit, question.page, question.only
+            )
         except ValueError as error:
             raise Wrong(str(error)) from error
         stub = self._stub()

@@ -14,6 +14,8 @@ address     "HOST:PORT"
 clock       time, so that tests can own it
 logs        log lines
 rotated     a file that is appended to and does not grow without end
+flow        how much may wait in a connection
+outbox      writes that leave together
 http1       a lean HTTP/1.1 client
 http_server listening, and what aiohttp's server lacks
 http_answer an answer at that server, written by hand

@@ -10,11 +10,12 @@ from typing import Any
 from aiohttp import web
 
 from geniehive.kit.http_head import EMPTY_STATUSES, status_line
+from geniehive.kit.outbox import Outbox
 
 _CLOSE = b"connection: close\r\n"
 
 
-class _Written(web.StreamResponse):
+class Written(web.StreamResponse):
     """Tells aiohttp that the answer has been written, and whether the connection may be used further."""
 
     def __init__(self, keep_alive: bool) -> None:
@@ -28,19 +29,35 @@ class _Written(web.StreamResponse):
         return None
 
 
-KEEP = _Written(True)
-CLOSE = _Written(False)
+KEEP = Written(True)
+CLOSE = Written(False)
 
 
 class Answer:
     """common: lines of every head. keep_alive: whether the connection may be used further if the client wants to.
-    client_idle: seconds that the client may take nothing; None for no limit.
+    client_idle: seconds that the client may take nothing; None for no limit. outbox: where what is small is written;
+    without one it leaves at once.
     """
 
-    __slots__ = ("_chunked", "_client_idle", "_common", "_head_only", "_keep", "_request", "started", "status")
+    __slots__ = (
+        "_chunked",
+        "_client_idle",
+        "_common",
+        "_head_only",
+        "_keep",
+        "_outbox",
+        "_request",
+        "started",
+        "status",
+    )
 
     def __init__(
-        self, request: web.BaseRequest, common: bytes = b"", keep_alive: bool = True, client_idle: float | None = None
+        self,
+        request: web.BaseRequest,
+        common: bytes = b"",
+        keep_alive: bool = True,
+        client_idle: float | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
         # Bytes of the answer have been written.
         self.started = False
@@ -50,6 +67,7 @@ class Answer:
         self._common = common
         self._keep = keep_alive and request.keep_alive and request.version[1] != 0
         self._client_idle = client_idle
+        self._outbox = outbox
         self._chunked = False
         self._head_only = request.method == "HEAD"
 
@@ -94,6 +112,8 @@ class Answer:
     def abort(self) -> None:
         """Breaks the connection, so that the client sees that the answer is not whole."""
         self._keep = False
+        if self._outbox is not None:
+            self._outbox.flush()  # what was sent before is still for the client
         transport = self._request.transport
         if transport is not None:
             transport.abort()
@@ -118,7 +138,13 @@ class Answer:
     def _write(self, data: bytes) -> None:
         self.started = True
         if data:
+            self._put(data)
+
+    def _put(self, data: bytes) -> None:
+        if self._outbox is None:
             self._transport().write(data)
+        else:
+            self._outbox.write(self._transport(), data)
 
     def _transport(self) -> asyncio.Transport:
         transport = self._request.transport

@@ -18,6 +18,7 @@ from geniehive.kit.http1.limits import DEFAULT_TIMEOUTS, READ_SIZE, Timeouts
 from geniehive.kit.http1.origin import Origin
 from geniehive.kit.http1.response import Response
 from geniehive.kit.http1.upload import Measured, send_stream
+from geniehive.kit.outbox import Outbox
 
 # Says why the holder of a certificate (as `ssl.SSLSocket.getpeercert` gives it) is not to be spoken to; None: it is.
 Admit = Callable[[Mapping[str, Any]], str | None]
@@ -29,6 +30,7 @@ class Client:
     """Asks upstreams over kept connections. To be made inside the running loop that will use it.
 
     ssl_context: for https origins; without one the system's trust with verification, loaded when first needed.
+    outbox: where requests with small bodies are written; without one each leaves at once.
     admit: asked once per TLS connection, beyond what the context verifies.
     max_idle_per_origin: connections kept for later; there is no limit on those in use.
     idle_ttl: seconds after which an unused connection is closed.
@@ -40,7 +42,9 @@ class Client:
         max_idle_per_origin: int = 64,
         idle_ttl: float = 30.0,
         admit: Admit | None = None,
+        outbox: Outbox | None = None,
     ) -> None:
+        self._outbox = outbox
         self._loop = asyncio.get_running_loop()
         self._ssl_context = ssl_context
         self._admit = admit
@@ -85,10 +89,17 @@ class Client:
             connection = await self._connect(origin, timeouts, total_at)
             return await self._ask(connection, head, body, head_only, timeouts, total_at)
         try:
-            return await self._ask(kept, head, body, head_only, timeouts, total_at)
+            # As `_ask` does it: this is the way of nearly every request.
+            kept.send(head, body, head_only, timeouts, total_at)
+            await kept.wait_head()
+            return Response(kept, self._give_back)
         except ConnectionLost:
+            kept.abort()
             if kept.answered or self._closed:
                 raise
+        except BaseException:
+            kept.abort()
+            raise
         try:
             connection = await self._connect(origin, timeouts, total_at)
             return await self._ask(connection, head, body, head_only, timeouts, total_at)
@@ -168,7 +179,7 @@ class Client:
         if self._closed:
             raise ConnectFailed(f"{origin} was not asked: the client is closed", sent=False)
         tls = (self._ssl_context or await self._default_context()) if origin.scheme == "https" else None
-        connection = Connection(origin, self._loop, self._buffer, self._forget)
+        connection = Connection(origin, self._loop, self._buffer, self._forget, self._outbox)
         now = self._loop.time()
         limit = inf if timeouts.connect is None else now + timeouts.connect
         at = min(limit, total_at)

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import httptools
 
-from geniehive.kit import tls_probe
+from geniehive.kit import flow, tls_probe
 from geniehive.kit.http1.errors import (
     ConnectFailed,
     ConnectionLost,
@@ -32,6 +32,7 @@ from geniehive.kit.http1.errors import (
 from geniehive.kit.http1.framing import ends_with_connection, head_size
 from geniehive.kit.http1.limits import DEFAULT_TIMEOUTS, HEAD_LIMIT, PAUSE_AT, WRITE_JOIN_LIMIT, Timeouts
 from geniehive.kit.http1.origin import Origin
+from geniehive.kit.outbox import Outbox
 
 _TICK = 0.002  # seconds; event loops round timers, so a limit this near has passed
 
@@ -44,9 +45,9 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_buffer", "_bulky", "_deadline", "_drained", "_forget", "_head_bytes", "_head_only", "_idle_words", "_loop",
-        "_out_of_time", "_parser", "_parts", "_paused", "_quiet_bytes", "_size", "_timeouts", "_timer", "_timer_at",
-        "_total_at", "_transport", "_used", "_waiter", "_wake_at", "_writing_paused", "answered", "complete", "error",
-        "head_done", "headers", "keep", "origin", "resting", "status",
+        "_out_of_time", "_outbox", "_parser", "_parts", "_paused", "_quiet_bytes", "_size", "_timeouts", "_timer",
+        "_timer_at", "_total_at", "_transport", "_used", "_waiter", "_wake_at", "_writing_paused", "answered",
+        "complete", "error", "head_done", "headers", "keep", "origin", "resting", "status",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +56,7 @@ class Connection(asyncio.BufferedProtocol):
         loop: asyncio.AbstractEventLoop,
         buffer: memoryview,
         forget: Callable[["Connection"], None],
+        outbox: Outbox | None = None,
     ) -> None:
         self.origin = origin
         self.status = 0
@@ -67,6 +69,7 @@ class Connection(asyncio.BufferedProtocol):
         self.error: BaseException | None = None
         self._loop = loop
         self._buffer = buffer
+        self._outbox = outbox
         self._forget = forget
         self._transport: asyncio.Transport | None = None
         self._parser: httptools.HttpResponseParser | None = None
@@ -130,7 +133,10 @@ class Connection(asyncio.BufferedProtocol):
         if not body:
             self._transport.write(head)
         elif len(body) <= WRITE_JOIN_LIMIT:
-            self._transport.write(head + body)
+            if self._outbox is None:
+                self._transport.write(head + body)
+            else:
+                self._outbox.write(self._transport, head + body)
         else:
             self._bulky = True
             self._transport.write(head)
@@ -220,6 +226,11 @@ class Connection(asyncio.BufferedProtocol):
             # Not writelines: from Python 3.12 on asyncio's own never tells us to pause.
             self._transport.write(b"".join(data))
 
+    def hold_little(self) -> None:
+        """From now on `wait_drained` waits for the server to take nearly all."""
+        if self._transport is not None:
+            flow.hold_little(self._transport)
+
     def take(self) -> bytes:
         """All unread bytes; lets the socket be read again."""
         parts = self._parts
@@ -245,6 +256,8 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # TCP_NODELAY needs no word here: asyncio and uvloop both set it on every TCP socket.
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by its class
+        if self.origin.scheme == "https":
+            flow.hold_little(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         # A buffer of ours, because uvloop would else take 250 KiB at once: more than should wait for a slow client.

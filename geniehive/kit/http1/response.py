@@ -66,6 +66,16 @@ class Response:
         """All of the body has arrived. What of it is unread is still to be had."""
         return self._at_end or (self._connection is not None and self._connection.complete)
 
+    def whole(self) -> bytes | None:
+        """The rest of the body if all of it is there, as it is of most small answers; None: it has to be read."""
+        connection = self._connection
+        if connection is None or not connection.complete:
+            return None
+        data = connection.take()
+        self._at_end = True
+        self.release()
+        return data
+
     async def read(self, limit: int | None = None) -> bytes:
         """The rest of the body, whole. Raises as `chunk` does, and TooLarge for more than `limit` bytes."""
         connection = self._connection

@@ -27,6 +27,7 @@ async def send_stream(connection: Connection, body: AsyncIterable[bytes]) -> Non
     An answer before the end of the body is final for us: the rest is not sent and the connection will not be reused. An
     error of the source ends the request and is raised as it is. The source is never asked again after this returns.
     """
+    connection.hold_little()
     pump = asyncio.create_task(_pump(connection, body))
     try:
         pump.add_done_callback(lambda done: _pump_ended(connection, done))

@@ -58,6 +58,39 @@ async def test_two_share_an_address_and_one_that_dies_comes_back(tmp_path: Path)
         assert not any(psutil.pid_exists(pid) for pid in children)
 
 
+async def ask(url: str, method: str, path: str, body: bytes | None = None) -> bytes:
+    """On a connection of its own, so that any worker may get it."""
+    async with http1.Client() as client, await client.request(http1.Origin.parse(url), method, path, (), body) as got:
+        return await got.read()
+
+
+async def test_what_they_count_is_one(tmp_path: Path) -> None:
+    async with gateway(tmp_path, "gateway", "listen=127.0.0.1:0", "workers=2") as process:
+        url = (await process.notice("ready"))["url"]
+        for _ in range(16):
+            assert b"not_ready" in await ask(url, "POST", "/v1/chat/completions", b"{}")
+        counted = 'geniehive_gateway_requests_total{ending="unserved",operation="chat",status="5xx"} 16.0\n'
+        for _ in range(8):
+            page = (await ask(url, "GET", "/metrics")).decode()
+            assert counted in page
+            assert page.count("\nprocess_resident_memory_bytes{worker=") == 2
+            assert 'geniehive_gateway_worker_up{worker="0"} 1.0\n' in page
+        dead = min(crew(process))
+        psutil.Process(dead).kill()
+        began = "\nprocess_start_time_seconds{worker="
+
+        async def replaced() -> bool:
+            try:
+                page = (await ask(url, "GET", "/metrics")).decode()
+            except http1.HttpError:
+                return False
+            # What the dead one counted is not lost.
+            assert counted in page
+            return page.count(began) == 2 and dead not in crew(process)
+
+        await until("the worker is back, and seen by the other", replaced)
+
+
 async def test_a_killed_parent_leaves_nobody_behind(tmp_path: Path) -> None:
     async with gateway(tmp_path, "gateway", "listen=127.0.0.1:0", "workers=2") as process:
         await process.notice("ready")

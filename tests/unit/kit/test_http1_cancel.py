@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from geniehive.kit.http1 import Client, Origin, Response, Truncated
-from geniehive.kit.http_server import noticing_leavers
+from geniehive.kit.http_server import taking_upload
 from tests.support.http1_client import on_both_loops, until
 from tests.support.raw_server import Peer, RawServer
 
@@ -184,7 +184,7 @@ async def test_a_server_that_takes_nothing_learns_of_it_too(client: Client) -> N
         await peer.head()
         transport = peer.writer.transport
         transport.pause_reading()
-        with noticing_leavers(transport):
+        with taking_upload(transport):
             asking.cancel()
             while not transport.is_closing():
                 await asyncio.sleep(0.01)

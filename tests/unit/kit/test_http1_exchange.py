@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from geniehive.kit.http1 import Client, Measured, Origin, Response, Timeouts
 from geniehive.kit.http1.connection import Connection
+from geniehive.kit.outbox import Outbox
 from tests.support.http1_client import on_both_loops
 from tests.support.raw_server import Peer, RawServer
 
@@ -38,6 +39,47 @@ async def test_what_is_sent(client: Client) -> None:
         (b"POST" + host + b"Content-Length: 100000\r\n\r\n", b"x" * 100_000),
     ]
     assert server.connections == 1
+
+
+@on_both_loops
+async def test_a_whole_answer_is_had_without_waiting(client: Client) -> None:
+    rest = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nab")
+        await rest.wait()
+        await peer.send(b"cd")
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    async with RawServer(script) as server:
+        response = await ask(client, server)
+        assert response.whole() is None
+        rest.set()
+        assert await response.read() == b"abcd"
+        response = await ask(client, server)
+        assert response.whole() == b"ok"
+        assert client.idle_count(server.origin) == 1
+        assert await response.read() == b""
+        assert response.whole() is None
+    assert server.connections == 1
+
+
+async def test_requests_by_an_outbox() -> None:
+    outbox = Outbox()
+    outbox.under_way = 100
+
+    async def script(peer: Peer) -> None:
+        for _ in range(2):
+            await peer.request()
+            await peer.answer()
+
+    async with RawServer(script) as server, Client(outbox=outbox) as client:
+        for _ in range(2):
+            for response in await asyncio.gather(*(ask(client, server, "POST", b"body") for _ in range(5))):
+                assert await response.read() == b"ok"
+    assert server.connections == 5
 
 
 @on_both_loops

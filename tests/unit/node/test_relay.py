@@ -1,12 +1,14 @@
 import asyncio
 import io
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 
 from geniehive.kit import address
 from geniehive.kit.errors import UserError
@@ -318,7 +320,7 @@ async def test_a_slow_caller_holds_the_engine_back(relay: RelayServer, client: C
 async def test_a_large_request_is_streamed(caller: Caller) -> None:
     async with FakeEngine("openai", ["m"]) as engine:
         caller.relay.serve("h", {"engine": target(engine.url)})
-        body = {**HELLO, "padding": "x" * 6_000_000}
+        body = {**HELLO, "padding": "x" * 1_000_000}
         async with caller.ask(data=io.BytesIO(json.dumps(body).encode())) as answer:
             assert answer.status == 200
         (asked,) = engine.requests
@@ -326,6 +328,42 @@ async def test_a_large_request_is_streamed(caller: Caller) -> None:
     # Not every engine takes chunks.
     assert asked.header("transfer-encoding") is None
     assert asked.header("content-length") == str(len(json.dumps(body)))
+
+
+@pytest.mark.parametrize(("scheme", "size", "streams"), [("http", 600_000, True), ("http", 500_000, False),
+                                                         ("https", 600_000, False)])  # fmt: skip
+async def test_what_is_streamed_reaches_the_engine_before_its_end(
+    http: aiohttp.ClientSession, scheme: str, size: int, streams: bool
+) -> None:
+    authority, begun, rest = trustme.CA(), asyncio.Event(), asyncio.Event()
+    ours, theirs = ssl.create_default_context(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.configure_trust(ours)
+    authority.issue_cert("localhost").configure_cert(theirs)
+    early: list[bool] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        early.append(not rest.is_set())
+        begun.set()
+        await peer.reader.readexactly(size)
+        await peer.answer()
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x" * 400_000
+        if streams:
+            await begun.wait()
+        rest.set()
+        yield b"x" * (size - 400_000)
+
+    async with RawServer(script, tls=theirs if scheme == "https" else None) as engine, Client(ours) as client:
+        relay = RelayServer(client, 1.0, token=TOKEN)
+        await relay.start("127.0.0.1:0")
+        relay.serve("h", {"engine": target(str(engine.origin))})
+        length = {"content-length": str(size)}
+        async with asyncio.timeout(5), Caller(relay, http).ask(data=body(), headers=length) as answer:
+            assert answer.status == 200
+        await relay.stop(1.0)
+    assert early == [streams]
 
 
 async def test_a_request_without_a_length_is_streamed_in_chunks(caller: Caller) -> None:

@@ -62,7 +62,7 @@ def test_a_copy_stays_as_it_is() -> None:
     metrics = Metrics(lambda name: True)
     full = outcome(first=0.1, waited=0.1, tokens=Tokens(1, 1), failed=(Failed("a", "cut"),), attempts=2)
     metrics.record(full)
-    copy = metrics.copied()
+    copy = metrics.counts()
     metrics.record(full)
     assert copy.requests == {(Operation.CHAT, Ending.OK, 200): 1}
     assert copy.tokens == {"m": [1, 0, 1]}

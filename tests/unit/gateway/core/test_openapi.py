@@ -9,7 +9,7 @@ from openapi_spec_validator import validate
 from gateway.core import errors, openapi
 from gateway.core.api import CALLS, Dialect
 from gateway.http import cluster
-from geniehive.usage import DIMENSIONS
+from geniehive.usage import DIMENSIONS, OPERATIONS
 
 DESCRIBED: Any = msgspec.json.decode(openapi.document("1.0"))
 PATHS = DESCRIBED["paths"]
@@ -68,8 +68,9 @@ def test_images_come_as_forms_or_json() -> None:
 def test_the_parameters_of_usage_are_those_that_are_read() -> None:
     got = PATHS["/v1/cluster/usage"]["get"]
     parameters = {parameter["name"]: parameter for parameter in got["parameters"]}
-    assert tuple(parameters) == cluster._PARAMS
+    assert tuple(parameters) == (*cluster._PARAMS, *DIMENSIONS)
     assert parameters["by"]["schema"]["items"]["enum"] == list(DIMENSIONS)
+    assert parameters["operation"]["schema"]["enum"] == list(OPERATIONS.values())
     assert parameters["limit"]["schema"]["maximum"] == cluster._MOST_ROWS
     assert {"400", "401", "403", "503"} <= got["responses"].keys()
 

@@ -9,6 +9,7 @@ from gateway.core.admission import Admission
 from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
 from gateway.core.cors import Cors
+from gateway.core.crew import Levels
 from gateway.core.metrics import Metrics
 from gateway.core.outcome import Outcome
 from gateway.core.table import Table
@@ -17,7 +18,7 @@ from gateway.http.calls import Calls
 from gateway.http.cluster import ClusterApi
 from gateway.http.forms import Forms
 from gateway.http.handler import Handler
-from gateway.http.metrics import Levels, MetricsPage
+from gateway.http.metrics import MetricsPage
 from gateway.http.records import Records
 from gateway.http.server import HttpServer
 from gateway.patience import Patience
@@ -91,10 +92,10 @@ class Gateway:
         patience = dict.fromkeys(BY_PATH, Patience(timeouts))
         calls = Calls(self.table, self.balance, RetryBudget(), self.upstream, self.look_up, SystemClock(), max_body,
                       self.forms, patience, self._ask_usage)  # fmt: skip
+        self.metrics = MetricsPage(self.records, self._levels)
         self.handler = Handler(
             self.table, calls, self.look_up, auth=auth, client_idle=client_idle, records=self.records,
-            metrics=MetricsPage(self.records, self._levels), cors=self._cors,
-            cluster=self._cluster,
+            metrics=self.metrics, cors=self._cors, cluster=self._cluster,
         )  # fmt: skip
         self.server = HttpServer(self.handler)
         self.url = await self.server.start("127.0.0.1:0")

@@ -60,6 +60,26 @@ async def test_a_question_and_its_answer() -> None:
         assert (question.by, question.limit, question.page, key_id) == (["model", "key", "hour"], 5, "abc", "read")
 
 
+async def test_only_what_matches() -> None:
+    asked = Asked()
+    async with gateway(asked) as made:
+        query = "?key=k&model=a%2Fb&host=gpu-1&service=gpu-1%2Fe&operation=chat&key="
+        assert (await get(made, query)).status == 200
+        query = "?hour=2026-11-01T09:30:00%2B01:00&day=2026-11-01&endpoint=endpoint/a/b/c"
+        assert (await get(made, query)).status == 200
+    assert [list(question.only) for question, _ in asked.questions] == [
+        [
+            ("key", "k"),
+            ("model", "a/b"),
+            ("host", "gpu-1"),
+            ("service", "gpu-1/e"),
+            ("operation", "OPERATION_CHAT"),
+            ("key", ""),
+        ],
+        [("hour", "2026-11-01T08:30:00Z"), ("day", "2026-11-01T00:00:00Z"), ("endpoint", "endpoint/a/b/c")],
+    ]
+
+
 async def test_the_last_day_unless_said_otherwise() -> None:
     asked = Asked()
     async with gateway(asked) as made:
@@ -78,7 +98,11 @@ async def test_the_last_day_unless_said_otherwise() -> None:
         ("?limit=x", "'x' is no number of rows"),
         ("?limit=-1", "no number of rows"),
         ("?limit=1001", "no number of rows"),
-        ("?group=model", "'group' is no parameter"),
+        ("?group=model", "'group' is no parameter of this: use by, since, until, limit, page, key, model, host"),
+        ("?operation=sing", "'sing' is no operation: use chat, completions"),
+        ("?operation=unspecified", "'unspecified' is no operation"),
+        ("?hour=noon", "'noon' is no hour"),
+        ("?day=24h", "'24h' is no day"),
         ("?" + "&".join(["by=model"] * 40), "more than 32 parameters"),
     ],
 )
@@ -145,6 +169,15 @@ async def test_a_real_control_answers() -> None:
             assert (row["host"], row["operation"]) == ("gpu-1", "chat")
             assert (row["requests"], row["requests_succeeded"], row["requests_failed"]) == (4, 2, 1)
             assert row["duration_p50_seconds"] is None
+            for query, requests in (
+                ("?key=k&model=m&host=gpu-1&service=gpu-1/ollama&operation=chat", 4),
+                ("?endpoint=endpoint/gpu-1/ollama/m", 4),
+                ("?key=k&host=gpu-2", 0),
+                ("?operation=embeddings", 0),
+                ("?day=2001-01-01", 0),
+            ):
+                answer = await get(made, query)
+                assert sum(row["requests"] for row in json.loads(answer.body)["data"]) == requests
             answer = await get(made, "?by=colour")
             assert (answer.status, "by colour" in answer.body.decode()) == (400, False)
             assert "'colour' is nothing that usage is summed by: use key, model" in answer.body.decode()

@@ -17,6 +17,7 @@ from typing import IO, Any
 import openai
 import pytest
 
+from gateway.core.outcome import Ending
 from geniehive.kit.http1 import Measured, Timeouts
 from geniehive.rules.model import Resource
 from geniehive.rules.operations import Operation
@@ -301,6 +302,65 @@ async def test_an_early_answer_ends_the_upload_and_reaches_the_client() -> None:
         answer = await reader.readuntil(b"\r\n\r\n")
         assert answer.startswith(b"HTTP/1.1 413 ")
         assert b"connection: close" in answer
+        (outcome,) = await gateway.ended()
+        assert (outcome.ending, outcome.status) == (Ending.REFUSED, 413)
+        assert [failed.kind for failed in outcome.failed] == ["refused"]
+
+
+async def test_an_early_answer_is_the_engines_though_the_client_sends_on() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.answer(b'{"error":{"message":"too long"}}', b"413 Content Too Large")
+        await peer.gone()
+
+    async with RawServer(script) as engine, Gateway(*serving("m", a=str(engine.origin))) as gateway:
+        async with gateway.connect() as (reader, writer):
+            body = model_first(sound=bytes(8 << 20))
+            writer.write(head(len(body)) + body[: 1 << 20])
+            sending = asyncio.create_task(send_on(writer, body[1 << 20 :]))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+            (outcome,) = await gateway.ended()
+            sending.cancel()
+            await asyncio.wait([sending])
+        assert (outcome.ending, outcome.status) == (Ending.REFUSED, 413)
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (b"\r\n--b0undary\r\nno header\r\n\r\n", 400),
+        (b"\r\n" + part("model", b"again"), 400),
+        (bytes(2 << 20), 413),
+        (b"", 408),
+    ],
+)
+async def test_what_the_gateway_refuses_in_the_middle_is_its_refusal(rest: bytes, status: int) -> None:
+    """And none of a client that left, though the engine was asked and has not answered."""
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await peer.gone()
+
+    async with (
+        RawServer(script) as engine,
+        Gateway(*serving("m", a=str(engine.origin)), max_upload=2 << 20, client_idle=0.3) as gateway,
+        gateway.connect() as (reader, writer),
+    ):
+        begun = part("model", b"m") + part("file", SOUND, "a.wav")[:-2]
+        writer.write(head(None) + chunk(begun))
+        await until(lambda: engine.connections)
+        if rest:
+            writer.write(chunk(rest))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 %d " % status)
+        (outcome,) = await gateway.ended()
+        assert (outcome.ending, outcome.status, outcome.attempts) == (Ending.UNSERVED, status, 1)
+
+
+async def send_on(writer: asyncio.StreamWriter, data: bytes) -> None:
+    with contextlib.suppress(ConnectionError):
+        for at in range(0, len(data), 1 << 16):
+            writer.write(data[at : at + (1 << 16)])
+            await writer.drain()
 
 
 # What is refused.

@@ -8,6 +8,7 @@ import tracemalloc
 
 import pytest
 
+from gateway.core.outcome import Ending
 from tests.support.raw_server import Peer, RawServer
 from tests.unit.gateway.builders import served
 from tests.unit.gateway.http.gateways import BODY, CHAT_PATH, SECRET, Gateway
@@ -163,6 +164,21 @@ async def test_an_engines_redirect_is_not_followed_and_not_passed_on(status: byt
             assert "location" not in {name.lower() for name in answer.headers}
             assert secret.url not in answer.body.decode()
             assert not secret.heads
+
+
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 7\r\n"])
+async def test_an_answer_without_a_body_is_no_redirect(length: bytes) -> None:
+    async def script(peer: Peer) -> None:
+        while True:
+            await peer.request()
+            await peer.send(b"HTTP/1.1 304 Not Modified\r\nETag: x\r\n%b\r\n" % length)
+
+    async with RawServer(script) as engine, Gateway(*served("m", a=str(engine.origin))) as gateway:
+        for _ in range(2):
+            answer = await gateway.chat()
+            assert (answer.status, answer.headers["ETag"], answer.body) == (304, "x", b"")
+        assert engine.connections == 1
+        assert [outcome.ending for outcome in await gateway.ended(2)] == [Ending.OK] * 2
 
 
 async def test_a_switch_of_protocols_is_not_made() -> None:

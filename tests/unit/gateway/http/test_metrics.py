@@ -8,7 +8,9 @@ from aiohttp import web
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.core.crew import State, Whole
 from gateway.core.metrics import BOUNDS
+from gateway.crew import Silent
 from gateway.http import metrics
 from geniehive.rules.model import Scope
 from tests.unit.gateway.builders import key, served
@@ -83,6 +85,42 @@ async def test_names_of_models_are_written_so_that_they_can_be_read() -> None:
         assert (await scrape(gateway))[
             "geniehive_gateway_tokens_total", (("direction", "input"), ("model", name))
         ] == 1  # fmt: skip
+
+
+async def test_several_workers() -> None:
+    async with Gateway() as gateway:
+        own = gateway.metrics.snapshot()
+        states = [State(0, own.levels, own.process), State(1, own.levels, own.process), State(2)]
+
+        async def whole() -> Whole:
+            return Whole(own.counts, states)
+
+        gateway.metrics.whole = whole
+        seen = await scrape(gateway)
+
+        async def silent() -> Whole:
+            raise Silent("it said nothing")
+
+        gateway.metrics.whole = silent
+        answer = await gateway.ask("GET", "/metrics", authorization="")
+        assert (answer.status, answer.headers["retry-after"]) == (503, "1")
+        assert b"workers_unavailable" in answer.body
+        assert b"it said nothing" in answer.body
+
+    def of(name: str) -> dict[str, float]:
+        return {dict(labels)["worker"]: value for (found, labels), value in seen.items() if found == name}
+
+    assert seen["geniehive_gateway_open_requests", ()] == 2 * own.levels.clients
+    assert of("geniehive_gateway_worker_up") == {"0": 1, "1": 1, "2": 0}
+    for name in (
+        "geniehive_gateway_ejected_endpoints",
+        "geniehive_gateway_table_generation",
+        "process_cpu_seconds_total",
+        "process_resident_memory_bytes",
+        "process_open_fds",
+        "process_start_time_seconds",
+    ):
+        assert of(name).keys() == {"0", "1"}
 
 
 async def test_open_metrics() -> None:

@@ -1,10 +1,12 @@
 """Builds control, starts it, and stops it in order. Nothing else builds collaborators or reads settings."""
 
 import asyncio
+import hashlib
 import ipaddress
 import logging
 import os
 import secrets
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,19 +15,23 @@ from geniehive.kit import address, lifecycle, machine, notices, state
 from geniehive.kit.clock import SystemClock
 from geniehive.kit.errors import UserError
 from geniehive.rules import names
-from geniehive.rules.model import ClientKey, Scope
+from geniehive.rules.model import ClientKey, Scope, Strategy
 from geniehive_control.authority import CertificateIssuer, Files, OwnCertificate, open_authority
+from geniehive_control.catalogue import CatalogueFile
+from geniehive_control.core.defaults import RoutingDefaults, Weights
 from geniehive_control.core.events import Now
 from geniehive_control.core.registry import Pace, Registry
 from geniehive_control.hub import Hub
 from geniehive_control.joining import Joining
+from geniehive_control.loads import Loads
 from geniehive_control.ports import Store, StoreUnavailable
 from geniehive_control.prober import Prober
+from geniehive_control.questions import Questions
 from geniehive_control.rpc.auth import Authenticator, Required, digest
 from geniehive_control.rpc.node_service import Intervals
 from geniehive_control.rpc.server import Server, check_free
 from geniehive_control.rpc.server import Tls as Listeners
-from geniehive_control.settings import AuthSettings, ControlSettings, KeySettings, TlsSettings
+from geniehive_control.settings import AuthSettings, ControlSettings, KeySettings, RoutingSettings, TlsSettings
 from geniehive_control.store.database import open_database
 from geniehive_control.usage import Usage
 
@@ -37,6 +43,7 @@ async def serve(settings: ControlSettings, stop: lifecycle.Stop) -> None:
     intervals = _intervals(settings)
     configured, required = _keys(settings.auth, settings.state_folder)
     _check_listeners(settings, required)
+    routing = routing_defaults(settings.routing)
     database = await open_database(settings.database_url, settings.state_folder)
     try:
         try:
@@ -45,19 +52,31 @@ async def serve(settings: ControlSettings, stop: lifecycle.Stop) -> None:
             raise UserError(f"control cannot read what it had stored: {error}") from error
         clock = SystemClock()
         control_id = f"{names.to_id(machine.host_name(), 'control')}-{secrets.token_hex(3)}"
-        pace = Pace(lease_ttl=settings.lease_ttl, restart_grace=settings.restart_grace)
+        pace = Pace(
+            lease_ttl=settings.lease_ttl,
+            restart_grace=settings.restart_grace,
+            probe_interval=settings.probe_interval,
+        )
         with_tls = settings.tls.listen is not None
-        hub = Hub(Registry(stored, _now(clock), pace, configured, tls=with_tls), database, clock)
-        registry = hub.registry
+        own_id = machine.fingerprint()
+        registry = Registry(stored, _now(clock), pace, configured, tls=with_tls, routing=routing, machine_id=own_id)
+        hub = Hub(registry, database, clock)
         authenticator = Authenticator(required, registry.keys, clock.wall, registry.trust, registry.cluster_id)
-        joining, listeners = _tls(settings, hub, database, clock)
+        joining, listeners, own = _tls(settings, hub, database, clock)
         kept = settings.usage
         usage = Usage(hub, database, clock, stored.reported, interval=kept.report_interval, keep_days=kept.keep_days)
-        server = Server(hub, authenticator, intervals, control_id, usage, joining=joining)
+        loads = Loads(hub, intervals.load)
+        server = Server(hub, authenticator, intervals, control_id, usage, loads, joining=joining)
+        catalogue = _catalogue(settings, hub)
+        if catalogue is not None:
+            await catalogue.start()
         hub.start()
+        if catalogue is not None:
+            hub.tasks.start(catalogue.run(), "catalogue")
         usage.start()
+        loads.start()
         if settings.probe:
-            hub.tasks.start(Prober(hub).run(), "prober")
+            hub.tasks.start(Prober(hub, Questions(stored.cluster_id, own)).run(), "prober")
         where = await server.start(settings.listen, listeners)
         log.info("control %s of cluster %s listens on %s", control_id, stored.cluster_id, where.plain)
         told = {"address": where.plain}
@@ -124,18 +143,19 @@ def _check_listeners(settings: ControlSettings, required: Required) -> None:
 
 def _tls(
     settings: ControlSettings, hub: Hub, store: Store, clock: SystemClock
-) -> tuple[Joining | None, Listeners | None]:
-    """What control needs for other machines. UserError if its CA can't be used."""
+) -> tuple[Joining | None, Listeners | None, ssl.SSLContext | None]:
+    """What control needs for other machines, its certificate for their relays. UserError if its CA can't be used."""
     tls = settings.tls
     if tls.listen is None:
-        return None, None
+        return None, None, None
     own = None if tls.ca_cert is None or tls.ca_key is None else Files(Path(tls.ca_cert), Path(tls.ca_key))
     authority = open_authority(settings.state_folder, own, hub.registry.cluster_id, clock.wall())
     seconds = tls.certificate_days * 86400
     certificate = OwnCertificate(authority, clock, seconds)
     hub.tasks.start(certificate.keep(), "own certificate")
     joining = Joining(hub, store, CertificateIssuer(authority), seconds, lambda port: advertised(tls, port))
-    return joining, Listeners(tls.listen, tls.peers_port, lambda: certificate.pair, authority.bundle)
+    listeners = Listeners(tls.listen, tls.peers_port, lambda: certificate.pair, authority.bundle)
+    return joining, listeners, certificate.client_context
 
 
 def advertised(tls: TlsSettings, port: int) -> list[str]:
@@ -159,6 +179,32 @@ def _is_any(host: str) -> bool:
         return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False
+
+
+def _catalogue(settings: ControlSettings, hub: Hub) -> CatalogueFile | None:
+    """The file of roles and aliases."""
+    if settings.catalogue is None:
+        return None
+    file = Path(settings.catalogue).expanduser().absolute()
+    digest = hashlib.blake2b(str(file).encode(), digest_size=4).hexdigest()
+    return CatalogueFile(hub, file, settings.state_folder / f"catalogue-{digest}.yaml")
+
+
+def routing_defaults(routing: RoutingSettings) -> RoutingDefaults:
+    """UserError if the weights of a kind do not add up to 1."""
+    weights = Weights(**{name: getattr(routing.weights, name) for name in Weights.__struct_fields__})
+    for kind in ("role", "service"):
+        names_of_kind = [name for name in Weights.__struct_fields__ if name.startswith(f"{kind}_")]
+        total = sum(getattr(weights, name) for name in names_of_kind)
+        if abs(total - 1) > 1e-6:
+            raise UserError(f"routing.weights: {', '.join(names_of_kind)} must add up to 1, and are {total:g} together")
+    return RoutingDefaults(
+        strategy=Strategy[routing.default_strategy.upper()],
+        allow_hosted=routing.allow_hosted,
+        found_names=routing.found_names,
+        thinking_off=routing.disable_thinking,
+        weights=weights,
+    )
 
 
 def _intervals(settings: ControlSettings) -> Intervals:

@@ -8,6 +8,7 @@ or, by settings, files of one's own.
 
 import asyncio
 import logging
+import ssl
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,17 +115,29 @@ class CertificateIssuer:
 
 
 class OwnCertificate:
-    """What control shows. pair: key and chain, in PEM; replaced in good time. bundle: whom control believes."""
+    """What control shows. pair: key and chain, in PEM; replaced in good time. bundle: whom control believes.
+
+    client_context: for asking relays, with what is in force.
+    """
 
     def __init__(self, authority: tls.Authority, clock: Clock, seconds: float) -> None:
         self._authority = authority
         self._clock = clock
         self._seconds = seconds
         self.bundle = authority.bundle
-        self.pair = self._make()
+        self.client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.client_context.minimum_version = ssl.TLSVersion.TLSv1_3
+        self.client_context.load_verify_locations(cadata=self.bundle.decode("ascii"))
+        self.renew()
 
     def renew(self) -> None:
-        self.pair = self._make()
+        self.pair = key, chain = self._make()
+        # The only way in is a file.
+        path = state.temporary(chain + key)
+        try:
+            self.client_context.load_cert_chain(path)
+        finally:
+            path.unlink(missing_ok=True)
 
     async def keep(self) -> None:
         """Renews it again and again. Never ends."""

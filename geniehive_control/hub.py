@@ -6,14 +6,15 @@ what an operator changes is written before it is answered. A database that fails
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from geniehive.kit.backoff import Backoff
 from geniehive.kit.clock import Clock
 from geniehive.kit.tasks import Tasks
 from geniehive.rules.identity import PeerKind
-from geniehive.rules.model import ClientKey
+from geniehive.rules.model import BenchmarkSample, ClientKey, Service
+from geniehive_control.core import benchmarks
 from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
 from geniehive_control.core.events import Event, Now
@@ -29,6 +30,7 @@ T = TypeVar("T")
 # Hosts per transaction: keeps the event loop and a lock on the database free.
 BATCH = 50
 RECONNECT_AFTER = 0.5
+_LOAD = fx.TellLoad()
 
 
 class Watch:
@@ -43,6 +45,9 @@ class Watch:
         self.changes = changes
         self.hosts: set[str] = set()
         self.services: set[str] = set()
+        self.roles: set[str] = set()
+        self.aliases: set[str] = set()
+        self.benchmarks: set[str] = set()
         self.cluster = False
         self.ended = False
         self.refusal: Refusal | None = None
@@ -53,6 +58,9 @@ class Watch:
             return
         self.hosts |= changed.hosts
         self.services |= changed.services
+        self.roles |= changed.roles
+        self.aliases |= changed.aliases
+        self.benchmarks |= changed.benchmarks
         self.cluster = self.cluster or changed.cluster
         self._something.set()
 
@@ -75,8 +83,16 @@ class Watch:
 
     def take(self) -> fx.Changed:
         """What changed; the watch then starts over."""
-        taken = fx.Changed(hosts=frozenset(self.hosts), services=frozenset(self.services), cluster=self.cluster)
+        taken = fx.Changed(
+            hosts=frozenset(self.hosts),
+            services=frozenset(self.services),
+            roles=frozenset(self.roles),
+            aliases=frozenset(self.aliases),
+            benchmarks=frozenset(self.benchmarks),
+            cluster=self.cluster,
+        )
         self.hosts, self.services, self.cluster = set(), set(), False
+        self.roles, self.aliases, self.benchmarks = set(), set(), set()
         return taken
 
 
@@ -120,6 +136,11 @@ class Hub:
         if type(event) not in e.SIGNS_OF_LIFE:
             self._set_timer()
 
+    @property
+    def store(self) -> Store:
+        """For changes that have a module of their own; see `change` and `stored`."""
+        return self._store
+
     # Streams.
 
     def open_session(self, event: e.SessionOpened) -> Mailbox[fx.Effect]:
@@ -135,7 +156,7 @@ class Hub:
             self.feed(e.SessionClosed(session_id=session_id))
 
     def subscribe(self, event: e.Subscribed) -> Mailbox[fx.Effect]:
-        """A gateway's stream: TellTrust, Update, GiveCertificate. Refusal if control is stopping."""
+        """A gateway's stream: TellTrust, Update, GiveCertificate, TellLoad. Refusal if control is stopping."""
         self._check_running()
         box = self._subscribers[event.subscriber_id] = Mailbox()
         self.feed(event)
@@ -145,6 +166,16 @@ class Hub:
         self._left.set()
         if self._subscribers.pop(subscriber_id, None) is not None and not self.stopping:
             self.feed(e.Unsubscribed(subscriber_id=subscriber_id))
+
+    @property
+    def subscribed(self) -> bool:
+        """Whether a gateway listens."""
+        return bool(self._subscribers)
+
+    def tell_loads(self) -> None:
+        """There are newer figures of load, for every gateway; what they are is asked when they are written."""
+        for subscriber in self._subscribers.values():
+            subscriber.put("load", _LOAD)
 
     def open_reports(self, stream_id: str) -> Mailbox[int]:
         """A gateway's reports: sequences that are stored. Refusal if control is stopping."""
@@ -252,6 +283,35 @@ class Hub:
             self.feed(e.TokenRevoked(token_id=token_id))
 
         await self.change(revoke)
+
+    async def record_samples(self, samples: Sequence[BenchmarkSample], caller: str) -> list[Refusal | None]:
+        """What became of each, in order; None: stored, now or earlier. Refusal: FIELD_INVALID. StoreUnavailable: none
+        of them is."""
+
+        async def record() -> list[Refusal | None]:
+            now = self.now()
+            refusals = benchmarks.judge(samples, self._offered, now.wall)
+            good = [sample for sample, refusal in zip(samples, refusals, strict=True) if refusal is None]
+            if not good:
+                return refusals
+            target = ", ".join(sorted({sample.service for sample in good}))
+            audit = Audit(at=now.wall, caller=caller, action="record benchmark samples", target=target)
+            new = await self.stored(self._store.add_samples(good, benchmarks.MOST_KEPT, audit))
+            # Of two with one id the first was stored.
+            added = {sample.sample_id: sample for sample in reversed(good) if sample.sample_id in new}
+            if added:
+                self.feed(e.SamplesStored(samples=tuple(added.values())))
+            return refusals
+
+        return await self.change(record)
+
+    def _offered(self, name: str) -> Service | None:
+        found = self.registry.service(name)
+        return None if found is None else found[1]
+
+    async def samples(self, query: benchmarks.Query) -> list[BenchmarkSample]:
+        """StoreUnavailable."""
+        return await self._store.samples(query)
 
     async def change(self, steps: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Does `steps` while nothing else is written, and to their end even if the caller leaves."""

@@ -7,7 +7,8 @@ import msgspec
 
 from geniehive.kit.tls import Issued, PublicKey
 from geniehive.rules.identity import Peer, PeerKind
-from geniehive.rules.model import ClientKey
+from geniehive.rules.model import Alias, BenchmarkSample, ClientKey, Role
+from geniehive_control.core.benchmarks import Query as SampleQuery
 from geniehive_control.core.records import Stored, StoredCertificate, StoredHost, StoredToken
 from geniehive_control.core.usage import Batch, Group, Query, Who
 
@@ -66,6 +67,20 @@ class Store(Protocol):
     async def prune_usage(self, first: int, since: float) -> Mapping[Who, int]:
         """Drops hours before `first`, and what is known of processes that reported nothing since `since`. Gives the
         last report of the others."""
+
+    async def add_samples(self, samples: Sequence[BenchmarkSample], most: int, audit: Audit) -> set[str]:
+        """Those whose ids are new, of which the ids are given; the oldest of each service, model and workload are
+        dropped beyond `most`."""
+
+    async def samples(self, query: SampleQuery) -> list[BenchmarkSample]: ...
+
+    async def put_role(self, role: Role, audit: Audit) -> None: ...
+
+    async def drop_role(self, role_id: str, audit: Audit) -> None: ...
+
+    async def put_alias(self, alias: Alias, audit: Audit) -> None: ...
+
+    async def drop_alias(self, alias: str, audit: Audit) -> None: ...
 
     async def ping(self) -> None:
         """Whether it takes writes; nothing that `load` gives is changed."""

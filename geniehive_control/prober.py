@@ -1,23 +1,26 @@
-"""Connects to the addresses that nodes name, and tells the core what became of it. Sends nothing."""
+"""Connects to the addresses that nodes name, asks engines whether they are well, and tells the core of both."""
 
 import asyncio
 
 from geniehive.kit import tls_probe
 from geniehive.kit.tasks import Tasks
 from geniehive_control.core import events as e
+from geniehive_control.core.probes import Check
 from geniehive_control.core.reach import Place
 from geniehive_control.hub import Hub
+from geniehive_control.questions import Questions
 
 # Connections under way at once.
 _AT_ONCE = 50
 _TIMEOUT = 2.0
-# New addresses are noticed this soon.
+# What is new is noticed this soon.
 _PAUSE = 0.25
 
 
 class Prober:
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, questions: Questions) -> None:
         self._hub = hub
+        self._questions = questions
         self._tasks = Tasks()
         self._under_way = 0
 
@@ -26,16 +29,29 @@ class Prober:
         try:
             while True:
                 now = self._hub.now().mono
-                for where in self._hub.registry.reach.take_due(now, _AT_ONCE - self._under_way):
+                registry = self._hub.registry
+                for where in registry.reach.take_due(now, _AT_ONCE - self._under_way):
                     self._under_way += 1
                     self._tasks.start(self._try(where), f"probe {where.host}:{where.port}")
+                for check in registry.health.probes.take_due(now, _AT_ONCE - self._under_way):
+                    self._under_way += 1
+                    self._tasks.start(self._ask(check), f"probe {check.service}")
                 await asyncio.sleep(_PAUSE)
         finally:
             await self._tasks.close()
+            await self._questions.close()
 
     async def _try(self, where: Place) -> None:
         try:
             self._hub.feed(e.Probed(place=where, failure=await connect(where)))
+        finally:
+            self._under_way -= 1
+
+    async def _ask(self, check: Check) -> None:
+        try:
+            known = self._hub.registry.health.probes.service(check.service)
+            if known is not None:
+                self._hub.feed(e.Checked(check=check, failure=await self._questions.ask(known[0], check.way, known[1])))
         finally:
             self._under_way -= 1
 

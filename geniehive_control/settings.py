@@ -8,6 +8,7 @@ from geniehive.kit.config import Settings
 from geniehive.kit.daemon import DaemonSettings
 
 Seconds = Annotated[float, Meta(gt=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
 
 class KeySettings(Settings, frozen=True, kw_only=True):
@@ -50,6 +51,24 @@ class UsageSettings(Settings, frozen=True, kw_only=True):
     report_interval: Annotated[float, Meta(ge=0.1, le=3600)] = 5.0
 
 
+class WeightSettings(Settings, frozen=True, kw_only=True):
+    role_text: Share = 0.30
+    role_runtime: Share = 0.30
+    role_benchmark: Share = 0.25
+    role_family: Share = 0.15
+    service_text: Share = 0.20
+    service_runtime: Share = 0.45
+    service_benchmark: Share = 0.35
+
+
+class RoutingSettings(Settings, frozen=True, kw_only=True):
+    default_strategy: Literal["soonest", "scored", "loaded_first", "least_loaded", "round_robin"] = "soonest"
+    allow_hosted: bool = False
+    found_names: bool = True
+    disable_thinking: bool = True
+    weights: WeightSettings = WeightSettings()
+
+
 class ControlSettings(DaemonSettings, frozen=True, kw_only=True):
     listen: str = "127.0.0.1:8801"
     tls: TlsSettings = TlsSettings()
@@ -60,6 +79,9 @@ class ControlSettings(DaemonSettings, frozen=True, kw_only=True):
     load_interval: Seconds = 1.0
     restart_grace: Annotated[float, Meta(ge=0)] = 30.0
     probe: bool = True
+    probe_interval: Annotated[float, Meta(ge=0.1, le=3600)] = 10.0
+    catalogue: str | None = None
+    routing: RoutingSettings = RoutingSettings()
     usage: UsageSettings = UsageSettings()
     stop_grace: Seconds = 5.0
 

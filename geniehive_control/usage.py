@@ -12,7 +12,7 @@ from geniehive.kit.clock import Clock
 from geniehive_control.core import events as e
 from geniehive_control.core.gauges import Gauges, Routes
 from geniehive_control.core.refusal import Refusal, Why
-from geniehive_control.core.usage import Book, Group, Key, Query, Who, hour_of
+from geniehive_control.core.usage import Book, Group, Key, Query, Who, hour_of, outcomes
 from geniehive_control.hub import Hub
 from geniehive_control.mailbox import Mailbox
 from geniehive_control.ports import Store, StoreUnavailable
@@ -79,7 +79,10 @@ class Usage:
             text = "control holds all the usage that it can, and its database takes no writes"
             raise Refusal(Why.CONTROL_UNAVAILABLE, text, retry_after=self.interval)
         self._streams[stream_id] = who, box
-        self._book.take(who, sequence, rows)
+        # Before the book adds the rows up.
+        told = tuple(outcomes(key.endpoint, key.model, who[1], numbers) for key, numbers in rows if key.endpoint)
+        if self._book.take(who, sequence, rows) and told:
+            self._hub.feed(e.OutcomesReported(rows=told))
         if self._book.waiting:
             self._waiting.set()
         if (stored := self._book.stored(who)) >= sequence:

@@ -9,6 +9,7 @@ why         why no call comes about, in words
 outlook     this machine's address as others see it
 relay       the way from a gateway to an engine that needs a key or listens on loopback
 door        who may come in at the relay
+probing     what the relay answers to whoever asks whether an engine is well
 demo        the embedded demonstration engine, a process of its own
 settings    the settings, and what they mean together
 node        connects all that

@@ -1,7 +1,7 @@
 """Who may come in at the relay.
 
-Each connection is judged once, when it is there: by the certificate of its gateway, or, on loopback without TLS, not at
-all, since every request then shows the relay's token.
+Each connection is judged once, when it is there: by the certificate of its gateway, or of control, which may only ask
+whether engines are well; or, on loopback without TLS, not at all, since every request then shows the relay's token.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from geniehive.membership import Credential
-from geniehive.rules.identity import Peer, PeerKind, read_uri
+from geniehive.rules.identity import CONTROL_NAME, Peer, PeerKind, read_uri
 
 log = logging.getLogger(__name__)
 
@@ -66,11 +66,17 @@ class Door:
         self._open[transport] = serial
         return None
 
+    def only_probes(self, transport: asyncio.Transport) -> bool:
+        """Whether this is control."""
+        return self._credential is not None and _is_control(transport.get_extra_info("peercert") or {})
+
     def leave(self, transport: asyncio.Transport) -> None:
         self._open.pop(transport, None)
 
     def _judge(self, credential: Credential, certificate: Mapping[str, Any], serial: str) -> Refusal | None:
         """Of what TLS found to be of our CA."""
+        if _is_control(certificate):
+            return None
         ours = credential.peer.cluster_id if credential.peer is not None else ""
         peer = _peer(certificate)
         if peer is None:
@@ -101,6 +107,11 @@ class Door:
 
 def _forbidden(why: str) -> Refusal:
     return Refusal(403, "unauthorized", f"only gateways of this cluster may ask this relay: {why}")
+
+
+def _is_control(certificate: Mapping[str, Any]) -> bool:
+    """Each cluster has a CA of its own, which gives this name to nobody else."""
+    return ("DNS", CONTROL_NAME) in certificate.get("subjectAltName", ())
 
 
 def _peer(certificate: Mapping[str, Any]) -> Peer | None:

@@ -13,6 +13,7 @@ from geniehive.kit.http1 import Client
 from geniehive.kit.tasks import Tasks
 from geniehive.membership import Cluster, Credential
 from geniehive.rules.model import Host, Relay
+from geniehive.rules.names import split_service
 from geniehive_node import system
 from geniehive_node.core import inventory as core
 from geniehive_node.core.ways import Reach
@@ -161,8 +162,13 @@ class Node:
                         troubles=effect.troubles,
                     )
                 case core.Offer():
+                    runtimes = {split_service(s.service)[1]: s.runtime for s in effect.inventory.services}
                     routes = {
-                        service: replace(self._targets[key], paths=effect.paths.get(service, {}))
+                        service: replace(
+                            self._targets[key],
+                            paths=effect.paths.get(service, {}),
+                            runtime=runtimes.get(service, ""),
+                        )
                         for service, key in effect.sources.items()
                     }
                     self._relay.serve(effect.inventory.host.host_id, routes)
@@ -235,4 +241,4 @@ class Node:
     async def _load(self) -> Load:
         assert self._sampler is not None
         sample = await asyncio.to_thread(self._sampler.sample, self._host_id)
-        return sample, self._catalog.load(self._relay.in_flight())
+        return sample, self._catalog.load(self._relay.in_flight(), self._clock.now())

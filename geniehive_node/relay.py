@@ -4,6 +4,8 @@
 is HTTPS, and gateways are known by their certificates (see `door`); on loopback it is HTTP, and every request has
 `authorization: Bearer {token}`. Nothing else goes through: only registered services, only the API's paths, exactly as
 they are spelled. The gateway sets the limits in time; when it leaves, the engine's work is aborted.
+
+`GET {base_url}/{host}/{service}/probe` asks whether the engine is well (see `probing`). Control may do that alone.
 """
 
 import asyncio
@@ -37,6 +39,8 @@ from geniehive.kit.http_answer import CLOSE, Answer
 from geniehive.kit.http_server import Connection, fault, taking_upload
 from geniehive.membership import Credential
 from geniehive.rules.hops import HOPS
+from geniehive.rules.probe_paths import AT_RELAY
+from geniehive_node import probing
 from geniehive_node.core import ways
 from geniehive_node.door import Door, Refusal
 from geniehive_node.engines.ask import GENIEHIVE, Target
@@ -70,6 +74,9 @@ _KEY = line_start("authorization")
 _STOPPING = Refusal(503, "stopping", "this node is stopping")
 _BUSY = Refusal(503, "busy", f"{REQUESTS} requests are under way through this relay, and no more are taken", 1)
 
+_WELL = b'{"status":"ok"}'
+_WELL_LINES = f"content-type: application/json\r\nserver: {GENIEHIVE}\r\n".encode()
+
 
 class _Refused(Exception):
     def __init__(self, refusal: Refusal) -> None:
@@ -84,9 +91,10 @@ def _refused(status: int, word: str, message: str) -> _Refused:
 class _Connection(Connection):
     """A gateway's connection. Says malformed HTTP to be so as all our errors are said, and in one line of the log."""
 
-    __slots__ = ("door", "refusal")
+    __slots__ = ("door", "only_probes", "refusal")
 
     door: Door
+    only_probes: bool
     # The only answer that this peer gets.
     refusal: Refusal | None
 
@@ -94,6 +102,7 @@ class _Connection(Connection):
         # uvloop's transports of TLS are no asyncio.Transport by class.
         transport = cast(asyncio.Transport, transport)
         self.refusal = self.door.enter(transport)
+        self.only_probes = self.door.only_probes(transport)
         if self.refusal is not None:
             asyncio.get_running_loop().call_later(_REFUSED_SECONDS, transport.abort)
         super().connection_made(transport)
@@ -205,7 +214,12 @@ class RelayServer:
             return _refuse(Answer(request, keep_alive=False), connection.refusal)
         answer = Answer(request, keep_alive=not self._stopping)
         try:
-            service_id, path = self._admit(request)
+            service_id, rest = self._find(request)
+            if rest == AT_RELAY and request.method == "GET":
+                return await self._probe(answer, self._routes[service_id])
+            if connection.only_probes:
+                raise _refused(403, "unauthorized", "control may ask whether engines are well, and nothing else")
+            path = self._admit(request.method, self._routes[service_id], rest)
         except _Refused as refused:
             return _refuse(answer, refused.refusal)
         self._in_flight[service_id] += 1
@@ -224,8 +238,8 @@ class RelayServer:
             if not self._total:
                 self._idle.set()
 
-    def _admit(self, request: web.BaseRequest) -> tuple[str, str]:
-        """The service id and the engine's path with query."""
+    def _find(self, request: web.BaseRequest) -> tuple[str, str]:
+        """The service id, and what stands after it in the path, with the query."""
         if self._token is not None:
             given = request.headers.get("authorization", "").encode("utf-8", "surrogateescape")
             if not hmac.compare_digest(given, self._token):
@@ -234,19 +248,31 @@ class RelayServer:
             raise _Refused(_STOPPING)
         if self._total >= self._most:
             raise _Refused(_BUSY)
-        path, mark, query = request.raw_path.partition("?")
         # "", host, service, the rest
-        parts = path.split("/", 3)
-        target = self._routes.get(parts[2]) if len(parts) == 4 and parts[:2] == ["", self._host_id] else None
-        if target is None:
+        parts = request.raw_path.split("/", 3)
+        if len(parts) < 4 or parts[:2] != ["", self._host_id] or parts[2] not in self._routes:
             raise _refused(404, "unknown-service", "this node offers no such service")
-        service_id = parts[2]
-        wanted = ways.upstream_path(target.base_path, f"/{parts[3]}")
+        return parts[2], f"/{parts[3]}"
+
+    @staticmethod
+    def _admit(method: str, target: Target, rest: str) -> str:
+        """The engine's path, with the query."""
+        path, mark, query = rest.partition("?")
+        wanted = ways.upstream_path(target.base_path, path)
         if wanted is None:
             raise _refused(404, "path-not-allowed", "this is no path of the API")
-        if request.method != "POST":
-            raise _refused(405, "path-not-allowed", f"{request.method} is not allowed; POST is")
-        return service_id, target.paths.get(wanted, wanted) + mark + query
+        if method != "POST":
+            raise _refused(405, "path-not-allowed", f"{method} is not allowed; POST is")
+        return target.paths.get(wanted, wanted) + mark + query
+
+    async def _probe(self, answer: Answer, target: Target) -> web.StreamResponse:
+        refusal = await probing.ailment(self._client, target)
+        if refusal is not None:
+            return _refuse(answer, refusal)
+        if not answer.alive:
+            return CLOSE
+        answer.whole(200, _WELL_LINES, _WELL)
+        return answer.result
 
     async def _forward(self, request: web.BaseRequest, answer: Answer, target: Target, path: str) -> None:
         try:

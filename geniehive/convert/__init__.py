@@ -15,6 +15,7 @@ from geniehive.convert.fields import (
     timestamp,
 )
 from geniehive.convert.load import (
+    brief_load_from_proto,
     load_from_proto,
     load_to_proto,
     machine_load_from_proto,
@@ -72,6 +73,7 @@ __all__ = [
     "alias_to_proto",
     "asset_from_proto",
     "asset_to_proto",
+    "brief_load_from_proto",
     "client_key_from_proto",
     "client_key_to_proto",
     "condition_from_proto",

@@ -62,6 +62,26 @@ def service_load_from_proto(p: load_pb2.ServiceLoad) -> m.ServiceLoad:
     )
 
 
+def brief_load_from_proto(p: load_pb2.ServiceLoad) -> m.ServiceLoad:
+    """What requests are balanced by, and nothing else: these come by the thousand a second."""
+    assets = [
+        m.AssetLoad(
+            upstream_name=a.upstream_name,
+            running=a.running if a.HasField("running") else None,
+            queued=a.queued if a.HasField("queued") else None,
+        )
+        for a in p.assets
+    ]
+    return m.ServiceLoad(
+        service=p.service,
+        age_seconds=p.age_seconds if p.HasField("age_seconds") else None,
+        running=p.running if p.HasField("running") else None,
+        queued=p.queued if p.HasField("queued") else None,
+        relayed=p.relayed if p.HasField("relayed") else None,
+        assets=tuple(a for a in assets if a.running is not None or a.queued is not None),
+    )
+
+
 def machine_load_to_proto(load: m.MachineLoad) -> load_pb2.MachineLoad:
     message = load_pb2.MachineLoad(host_id=load.host_id)
     _figures_to(message, load, _MACHINE_FIGURES)

@@ -1,6 +1,8 @@
 """What several daemons need alike and is pure; the one package of ours that a core may import.
 
 names        how hosts, services and resources are named
+families     what a model's name says of it
+canonical    one name for one model, however services spell it
 operations   what a client can ask for, and at which paths
 hops         how a request that goes in a circle is noticed
 identity     what certificates say of their holders

@@ -20,7 +20,7 @@ def rebin(bounds: Sequence[float], counts: Sequence[int], onto: Sequence[float])
     return found
 
 
-def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> float | None:
+def quantile(bounds: Sequence[float], counts: Sequence[float], share: float) -> float | None:
     """The time that this share of what was counted did not exceed, as far as buckets tell it; None if nothing was.
 
     share: 0.5 for the median. Above all bounds nothing but the highest bound is known.
@@ -29,7 +29,7 @@ def quantile(bounds: Sequence[float], counts: Sequence[int], share: float) -> fl
     if not total or not bounds:
         return None
     wanted = share * total
-    below = 0
+    below = 0.0
     for number, count in enumerate(counts[: len(bounds)]):
         if count and below + count >= wanted:
             low = bounds[number - 1] if number else 0.0

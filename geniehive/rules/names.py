@@ -53,3 +53,13 @@ def relay_resource(host_id: str) -> str:
 
 def key_resource(key_id: str) -> str:
     return f"key/{key_id}"
+
+
+def glob_pattern(glob: str) -> re.Pattern[str]:
+    """What matches a name that stands for many, such as "claude-*"; "*" alone is special."""
+    return re.compile(".*".join(map(re.escape, glob.split("*"))) + r"\Z")
+
+
+def longest_first(glob: str) -> tuple[int, str]:
+    """What globs are ordered by: the first that matches a name decides."""
+    return -len(glob), glob

@@ -260,7 +260,8 @@ class AdminServiceServicer(object):
         """Stores benchmark samples. Answers per sample, in order; good ones are kept even
         if others are refused. At most 1000.
 
-        Callers: scope OPERATE.
+        Callers: gateway, for a client of its own whose key has scope OPERATE; scope
+        OPERATE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

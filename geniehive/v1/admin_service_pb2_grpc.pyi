@@ -122,7 +122,8 @@ class AdminServiceStub:
     """Stores benchmark samples. Answers per sample, in order; good ones are kept even
     if others are refused. At most 1000.
 
-    Callers: scope OPERATE.
+    Callers: gateway, for a client of its own whose key has scope OPERATE; scope
+    OPERATE.
     """
     RunCommand: _grpc.UnaryStreamMultiCallable[_admin_service_pb2.RunCommandRequest, _admin_service_pb2.RunCommandResponse]
     """Has nodes do something, and streams the progress to the end.
@@ -236,7 +237,8 @@ class AdminServiceAsyncStub(AdminServiceStub):
     """Stores benchmark samples. Answers per sample, in order; good ones are kept even
     if others are refused. At most 1000.
 
-    Callers: scope OPERATE.
+    Callers: gateway, for a client of its own whose key has scope OPERATE; scope
+    OPERATE.
     """
     RunCommand: _aio.UnaryStreamMultiCallable[_admin_service_pb2.RunCommandRequest, _admin_service_pb2.RunCommandResponse]  # type: ignore[assignment]
     """Has nodes do something, and streams the progress to the end.
@@ -431,7 +433,8 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores benchmark samples. Answers per sample, in order; good ones are kept even
         if others are refused. At most 1000.
 
-        Callers: scope OPERATE.
+        Callers: gateway, for a client of its own whose key has scope OPERATE; scope
+        OPERATE.
         """
 
     @_abc_1.abstractmethod

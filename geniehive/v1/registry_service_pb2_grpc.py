@@ -29,8 +29,9 @@ class RegistryServiceStub(object):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
-    Get fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ; of lists and of GetClusterHealth also
+    gateway, for a client of its own whose key has scope READ. Deadline of the unary
+    ones: 10 s. A Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -115,8 +116,9 @@ class RegistryServiceServicer(object):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
-    Get fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ; of lists and of GetClusterHealth also
+    gateway, for a client of its own whose key has scope READ. Deadline of the unary
+    ones: 10 s. A Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -182,7 +184,11 @@ class RegistryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListBenchmarkSamples(self, request, context):
-        """Lists benchmark samples, newest first. Errors: FIELD_INVALID.
+        """Lists benchmark samples, newest first. The newest 100 of each service, model
+        and workload are kept, and go with their host.
+
+        Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+        Errors: FIELD_INVALID; STORE_UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -322,8 +328,9 @@ class RegistryService(object):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
-    Get fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ; of lists and of GetClusterHealth also
+    gateway, for a client of its own whose key has scope READ. Deadline of the unary
+    ones: 10 s. A Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the

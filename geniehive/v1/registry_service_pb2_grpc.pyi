@@ -30,8 +30,9 @@ class RegistryServiceStub:
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
-    Get fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ; of lists and of GetClusterHealth also
+    gateway, for a client of its own whose key has scope READ. Deadline of the unary
+    ones: 10 s. A Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -62,7 +63,12 @@ class RegistryServiceStub:
     GetAlias: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetAliasRequest, _registry_service_pb2.GetAliasResponse]
     """Gets one alias. Errors: OBJECT_NOT_FOUND."""
     ListBenchmarkSamples: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.ListBenchmarkSamplesRequest, _registry_service_pb2.ListBenchmarkSamplesResponse]
-    """Lists benchmark samples, newest first. Errors: FIELD_INVALID."""
+    """Lists benchmark samples, newest first. The newest 100 of each service, model
+    and workload are kept, and go with their host.
+
+    Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+    Errors: FIELD_INVALID; STORE_UNAVAILABLE.
+    """
     GetClusterHealth: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetClusterHealthRequest, _registry_service_pb2.GetClusterHealthResponse]
     """Tells how the cluster is, and what an operator should look at. A database that
     fails is told here, and is no error.
@@ -107,8 +113,9 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
-    Get fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ; of lists and of GetClusterHealth also
+    gateway, for a client of its own whose key has scope READ. Deadline of the unary
+    ones: 10 s. A Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -136,7 +143,12 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     GetAlias: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetAliasRequest, _registry_service_pb2.GetAliasResponse]  # type: ignore[assignment]
     """Gets one alias. Errors: OBJECT_NOT_FOUND."""
     ListBenchmarkSamples: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.ListBenchmarkSamplesRequest, _registry_service_pb2.ListBenchmarkSamplesResponse]  # type: ignore[assignment]
-    """Lists benchmark samples, newest first. Errors: FIELD_INVALID."""
+    """Lists benchmark samples, newest first. The newest 100 of each service, model
+    and workload are kept, and go with their host.
+
+    Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+    Errors: FIELD_INVALID; STORE_UNAVAILABLE.
+    """
     GetClusterHealth: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetClusterHealthRequest, _registry_service_pb2.GetClusterHealthResponse]  # type: ignore[assignment]
     """Tells how the cluster is, and what an operator should look at. A database that
     fails is told here, and is no error.
@@ -180,8 +192,9 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Questions about the cluster. Nothing here changes anything, and nothing waits
     for a host: every answer is what control knows already.
 
-    Callers, unless said otherwise: scope READ. Deadline of the unary ones: 10 s. A
-    Get fails with OBJECT_NOT_FOUND.
+    Callers, unless said otherwise: scope READ; of lists and of GetClusterHealth also
+    gateway, for a client of its own whose key has scope READ. Deadline of the unary
+    ones: 10 s. A Get fails with OBJECT_NOT_FOUND.
 
     Pages: `page_size` 0 means 100, more than 1000 means 1000, less than 0 is
     FIELD_INVALID. An empty `next_page_token` ends the list. A token is good for the
@@ -261,7 +274,12 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _registry_service_pb2.ListBenchmarkSamplesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_registry_service_pb2.ListBenchmarkSamplesResponse, _abc.Awaitable[_registry_service_pb2.ListBenchmarkSamplesResponse]]:
-        """Lists benchmark samples, newest first. Errors: FIELD_INVALID."""
+        """Lists benchmark samples, newest first. The newest 100 of each service, model
+        and workload are kept, and go with their host.
+
+        Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+        Errors: FIELD_INVALID; STORE_UNAVAILABLE.
+        """
 
     @_abc_1.abstractmethod
     def GetClusterHealth(

@@ -174,12 +174,16 @@ class RoutingPolicy(_message.Message):
     require_loaded: _builtins.bool
     """Gate."""
     allow_hosted: _builtins.bool
-    """Gate. Whether hosted providers may serve. Unset: the cluster's setting."""
+    """Gate. Whether hosted providers may serve. Unset: the cluster's setting. What is
+    false here holds for whoever is fallen back to from here, too.
+    """
     strategy: _request_pb2.Strategy.ValueType
     """UNSPECIFIED: the cluster's default."""
     @_builtins.property
     def preferred_families(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Each is a tier, in this order; all other families follow as the last."""
+        """Each is a tier, in this order; all other families follow as the last. "qwen3"
+        is Qwen3.5, too, and "qwen" any of them.
+        """
 
     @_builtins.property
     def preferred_labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -204,8 +208,9 @@ class RoutingPolicy(_message.Message):
     @_builtins.property
     def fallback_role_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Tried in order after the last tier, each with its own policies, their own
-        fallbacks after them, each role once. One that does not cover the request's
-        operation adds nothing.
+        fallbacks after all of them, each role once. One that does not cover the
+        request's operation adds nothing; an endpoint stands in the first tier that
+        takes it.
         """
 
     def __init__(
@@ -253,7 +258,9 @@ class Alias(_message.Message):
     longer globs over shorter.
     """
     target: _builtins.str
-    """An asset, a service or a role; no alias."""
+    """An asset, a service or a role; no alias. Of a found one: the assets that it
+    joins, ", " between them.
+    """
     owner: Global___Owner.ValueType
     """Output only."""
     etag: _builtins.str

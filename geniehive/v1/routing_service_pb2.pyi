@@ -559,7 +559,7 @@ class MatchRoutesRequest(_message.Message):
 
     @_builtins.property
     def workloads(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """As in BenchmarkSample."""
+        """As in BenchmarkSample, or without the version: any of it."""
 
     def __init__(
         self,
@@ -597,7 +597,9 @@ class MatchRoutesResponse(_message.Message):
         TERMS_FIELD_NUMBER: _builtins.int
         ENDPOINT_FIELD_NUMBER: _builtins.int
         model: _builtins.str
-        """What to write in "model"."""
+        """What to write in "model": of a service with several models the best of these,
+        and then `kind` is ASSET.
+        """
         kind: _routing_pb2.NameKind.ValueType
         score: _builtins.float
         """0 to 1."""
@@ -734,7 +736,9 @@ class ExplainRouteResponse(_message.Message):
 
     @_typing.final
     class Candidate(_message.Message):
-        """One endpoint considered."""
+        """One endpoint considered. Its score knows no task. Beyond the first thousand in
+        tiers they have none.
+        """
 
         DESCRIPTOR: _descriptor.Descriptor
 

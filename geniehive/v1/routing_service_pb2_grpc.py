@@ -180,8 +180,10 @@ class RoutingServiceServicer(object):
     def MatchRoutes(self, request, context):
         """Says which roles and services fit a task, best first, with score and reasons.
 
-        Callers: scope READ. Deadline: 10 s.
-        Errors: FIELD_INVALID (negative limit, nothing asked, over 64 KiB of tasks).
+        Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+        Deadline: 10 s.
+        Errors: FIELD_INVALID (negative limit, nothing asked, over 64 KiB of tasks, a
+        workload of which there is no sample).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -196,7 +198,8 @@ class RoutingServiceServicer(object):
         ruled it out, or its place in the tiers.
         3. What it says is what a gateway of this table does.
 
-        Callers: scope READ. Deadline: 10 s.
+        Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+        Deadline: 10 s.
         Errors: ROUTE_NOT_FOUND; OPERATION_NOT_SERVED; NAME_AMBIGUOUS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

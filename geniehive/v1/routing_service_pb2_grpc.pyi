@@ -117,8 +117,10 @@ class RoutingServiceStub:
     MatchRoutes: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.MatchRoutesRequest, _routing_service_pb2.MatchRoutesResponse]
     """Says which roles and services fit a task, best first, with score and reasons.
 
-    Callers: scope READ. Deadline: 10 s.
-    Errors: FIELD_INVALID (negative limit, nothing asked, over 64 KiB of tasks).
+    Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+    Deadline: 10 s.
+    Errors: FIELD_INVALID (negative limit, nothing asked, over 64 KiB of tasks, a
+    workload of which there is no sample).
     """
     ExplainRoute: _grpc.UnaryUnaryMultiCallable[_routing_service_pb2.ExplainRouteRequest, _routing_service_pb2.ExplainRouteResponse]
     """Control's part of why: gates, tiers, weights, policy. The waits in seconds are
@@ -129,7 +131,8 @@ class RoutingServiceStub:
        ruled it out, or its place in the tiers.
     3. What it says is what a gateway of this table does.
 
-    Callers: scope READ. Deadline: 10 s.
+    Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+    Deadline: 10 s.
     Errors: ROUTE_NOT_FOUND; OPERATION_NOT_SERVED; NAME_AMBIGUOUS.
     """
 
@@ -222,8 +225,10 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
     MatchRoutes: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.MatchRoutesRequest, _routing_service_pb2.MatchRoutesResponse]  # type: ignore[assignment]
     """Says which roles and services fit a task, best first, with score and reasons.
 
-    Callers: scope READ. Deadline: 10 s.
-    Errors: FIELD_INVALID (negative limit, nothing asked, over 64 KiB of tasks).
+    Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+    Deadline: 10 s.
+    Errors: FIELD_INVALID (negative limit, nothing asked, over 64 KiB of tasks, a
+    workload of which there is no sample).
     """
     ExplainRoute: _aio.UnaryUnaryMultiCallable[_routing_service_pb2.ExplainRouteRequest, _routing_service_pb2.ExplainRouteResponse]  # type: ignore[assignment]
     """Control's part of why: gates, tiers, weights, policy. The waits in seconds are
@@ -234,7 +239,8 @@ class RoutingServiceAsyncStub(RoutingServiceStub):
        ruled it out, or its place in the tiers.
     3. What it says is what a gateway of this table does.
 
-    Callers: scope READ. Deadline: 10 s.
+    Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+    Deadline: 10 s.
     Errors: ROUTE_NOT_FOUND; OPERATION_NOT_SERVED; NAME_AMBIGUOUS.
     """
 
@@ -360,8 +366,10 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_routing_service_pb2.MatchRoutesResponse, _abc.Awaitable[_routing_service_pb2.MatchRoutesResponse]]:
         """Says which roles and services fit a task, best first, with score and reasons.
 
-        Callers: scope READ. Deadline: 10 s.
-        Errors: FIELD_INVALID (negative limit, nothing asked, over 64 KiB of tasks).
+        Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+        Deadline: 10 s.
+        Errors: FIELD_INVALID (negative limit, nothing asked, over 64 KiB of tasks, a
+        workload of which there is no sample).
         """
 
     @_abc_1.abstractmethod
@@ -378,7 +386,8 @@ class RoutingServiceServicer(metaclass=_abc_1.ABCMeta):
            ruled it out, or its place in the tiers.
         3. What it says is what a gateway of this table does.
 
-        Callers: scope READ. Deadline: 10 s.
+        Callers: gateway, for a client of its own whose key has scope READ; scope READ.
+        Deadline: 10 s.
         Errors: ROUTE_NOT_FOUND; OPERATION_NOT_SERVED; NAME_AMBIGUOUS.
         """
 

@@ -75,6 +75,10 @@ class Update(Effect, frozen=True, kw_only=True):
     removed: tuple[str, ...] = ()
 
 
+class TellLoad(Effect, frozen=True, kw_only=True):
+    """There is load that this gateway was not told of."""
+
+
 class StoreHost(Effect, frozen=True, kw_only=True):
     """What `Registry.to_store` gives for this host must go to the database; the newest is enough."""
 
@@ -88,10 +92,16 @@ class StoreSeen(Effect, frozen=True, kw_only=True):
 
 
 class Changed(Effect, frozen=True, kw_only=True):
-    """Hosts and services whose views are new, or which are gone; `cluster`: how the cluster is may be new."""
+    """Hosts, services, roles and aliases that are new or gone; `cluster`: how the cluster is may be new.
+
+    benchmarks: ids of samples that have become the newest of their kind, or no longer are.
+    """
 
     hosts: frozenset[str] = frozenset()
     services: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset()
+    aliases: frozenset[str] = frozenset()
+    benchmarks: frozenset[str] = frozenset()
     cluster: bool = False
 
 

@@ -1,12 +1,14 @@
 """What can happen. Each is handed to `Registry.handle` with the time at which it did."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import msgspec
 
 from geniehive.rules.identity import PeerKind
-from geniehive.rules.model import ClientKey, Inventory, Load
+from geniehive.rules.model import Alias, BenchmarkSample, ClientKey, Inventory, Load, Role, ServiceLoad
+from geniehive_control.core.figures import EndpointOutcomes
+from geniehive_control.core.probes import Check, Failure
 from geniehive_control.core.reach import Place
 from geniehive_control.core.records import StoredCertificate, StoredToken
 from geniehive_control.core.trust import Certified
@@ -48,10 +50,12 @@ class Heartbeat(Event, frozen=True, kw_only=True):
 
 
 class LoadSent(Event, frozen=True, kw_only=True):
-    """`read` gives what was sent. It is called when somebody asks, which for most of what comes is never."""
+    """`read` gives what was sent, `brief` of it what requests are balanced by: by service, with its age. They are
+    called when somebody asks, which for most of what comes is never."""
 
     session_id: str
     read: Callable[[], Load] = Load
+    brief: Callable[[], Iterable[ServiceLoad]] = tuple
 
 
 # These come by the thousand a second, and nothing follows from them.
@@ -156,6 +160,56 @@ class Ejected(Event, frozen=True, kw_only=True):
     endpoints: tuple[str, ...] = ()
 
 
+class OutcomesReported(Event, frozen=True, kw_only=True):
+    """What a gateway's process saw of endpoints since its last report."""
+
+    rows: tuple[EndpointOutcomes, ...]
+
+
+class SamplesStored(Event, frozen=True, kw_only=True):
+    """These are new in the database."""
+
+    samples: tuple[BenchmarkSample, ...]
+
+
+class RolePut(Event, frozen=True, kw_only=True):
+    """An operator made or changed it; it is in the database."""
+
+    role: Role
+
+
+class RoleDropped(Event, frozen=True, kw_only=True):
+    """An operator deleted it; it is gone from the database."""
+
+    role_id: str
+
+
+class AliasPut(Event, frozen=True, kw_only=True):
+    """As RolePut."""
+
+    alias: Alias
+
+
+class AliasDropped(Event, frozen=True, kw_only=True):
+    """As RoleDropped."""
+
+    alias: str
+
+
+class CatalogueRead(Event, frozen=True, kw_only=True):
+    """What the file of roles and aliases says now; `Catalogue.check_file` has nothing against it."""
+
+    file: str
+    roles: tuple[Role, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+
+
+class CatalogueRefused(Event, frozen=True, kw_only=True):
+    """The file can't be used as it is now. fault: where in it, and why, for people."""
+
+    fault: str
+
+
 class StoreFailed(Event, frozen=True, kw_only=True):
     """The database takes no writes, for this reason; None: it does again."""
 
@@ -167,6 +221,13 @@ class Probed(Event, frozen=True, kw_only=True):
 
     place: Place
     failure: str | None = None
+
+
+class Checked(Event, frozen=True, kw_only=True):
+    """Control asked an engine by one of its ways; `failure`: what was wrong, None if it answered as it should."""
+
+    check: Check
+    failure: Failure | None = None
 
 
 class Tick(Event, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """One host with its session, its lease and what it offers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -8,6 +8,7 @@ from geniehive.rules.model import Condition, Host, Load, MachineLoad, Reason, Re
 from geniehive_control.core import reach, verdict
 from geniehive_control.core.effects import Refused
 from geniehive_control.core.events import LoadSent, Now
+from geniehive_control.core.health import HealthBook
 from geniehive_control.core.reach import Place
 from geniehive_control.core.records import StoredHost
 from geniehive_control.core.trust import Certified
@@ -37,12 +38,14 @@ class HostState:
     """A host. `info` None: it said hello, but sent no inventory yet."""
 
     __slots__ = (
+        "_book",
         "_kept",
         "_loads",
         "_machine_load",
         "_read_load",
         "absence",
         "agent_version",
+        "brief_load",
         "broken",
         "certified",
         "change",
@@ -62,8 +65,9 @@ class HostState:
         "stored",
     )
 
-    def __init__(self, host_id: str, now: Now) -> None:
+    def __init__(self, host_id: str, now: Now, book: HealthBook) -> None:
         self.host_id = host_id
+        self._book = book
         self.info: Host | None = None
         self.services: dict[str, Service] = {}
         self.relay: Relay | None = None
@@ -86,6 +90,8 @@ class HostState:
         self.refused: dict[str, tuple[Refused, ...]] = {}
         # How to read the load last sent, until somebody asks for it.
         self._read_load: Callable[[], Load] | None = None
+        # What of it requests are balanced by, as the node said it: also of services that it does not have.
+        self.brief_load: Callable[[], Iterable[ServiceLoad]] = tuple
         self._machine_load: MachineLoad | None = None
         self._loads: dict[str, ServiceLoad] = {}
         self.load_at = now.mono
@@ -95,9 +101,9 @@ class HostState:
         self._kept: StoredHost | None = None
 
     @classmethod
-    def restore(cls, kept: StoredHost, now: Now) -> "HostState":
+    def restore(cls, kept: StoredHost, now: Now, book: HealthBook) -> "HostState":
         """As it was stored. One that was online is presumed to be."""
-        host = cls(kept.host_id, now)
+        host = cls(kept.host_id, now, book)
         host.info = kept.host
         host.services = {service.service: service for service in kept.services}
         host.machine_id = kept.machine_id
@@ -120,7 +126,10 @@ class HostState:
     def upstream(self, service: Service) -> Upstream:
         assert self.info is not None
         ways, shut = reach.open_ways(service, self.relay, self.broken)
-        return verdict.upstream(service, self.info, self.life, self.absence, ways, shut)
+        if self.life is not Life.ONLINE:
+            return verdict.upstream(service, self.info, self.life, self.absence, ways, shut)
+        overlay = self._book.judge(service, ways)
+        return verdict.upstream(service, self.info, self.life, self.absence, overlay.ways, shut, overlay.condition)
 
     def leave(self, reason: Reason, now: Now) -> None:
         """It is offline from now on."""
@@ -131,6 +140,7 @@ class HostState:
         """Whole: what is not in it is not known any more."""
         self.load_at = now.mono
         self._read_load = event.read
+        self.brief_load = event.brief
 
     @property
     def machine_load(self) -> MachineLoad | None:

@@ -22,6 +22,9 @@ def resolve(table: Table, model: str, operation: Operation | None, with_relays: 
     With `operation` the route has that branch only. Refusal: ROUTE_NOT_FOUND, OPERATION_NOT_SERVED, NAME_AMBIGUOUS.
     """
     resource = table.get(names.route_resource(model))
+    if resource is None and (alias := table.naming.aliases.of(model)) is not None:
+        # Nothing has the very name; a glob has.
+        resource = table.get(names.route_resource(alias.alias))
     if resource is None or not isinstance(resource.content, Route):
         near = near_matches(table, model)
         hint = f"; near it are {', '.join(near)}" if near else ""
@@ -39,7 +42,7 @@ def resolve(table: Table, model: str, operation: Operation | None, with_relays: 
 
 def near_matches(table: Table, model: str) -> list[str]:
     """Names that somebody who wrote `model` may have meant, nearest first."""
-    known = [route.model for route in table.routes()]
+    known = [route.model for route in table.routes() if not route.glob]
     wanted = model.casefold()
     near = sorted((name for name in known if wanted in name.casefold() or name.casefold() in wanted), key=len)
     if len(near) < _MOST_NEAR and len(known) <= _MOST_COMPARED:

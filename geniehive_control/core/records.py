@@ -5,7 +5,8 @@ from enum import Enum
 import msgspec
 
 from geniehive.rules.identity import PeerKind
-from geniehive.rules.model import ClientKey, Condition, Host, Service, Value
+from geniehive.rules.model import Alias, BenchmarkSample, ClientKey, Condition, Host, Role, Service, Value
+from geniehive_control.core.figures import EndpointOutcomes
 
 
 class StoredHost(Value, frozen=True, kw_only=True):
@@ -83,5 +84,12 @@ class Stored(Value, frozen=True, kw_only=True):
     keys: tuple[StoredKey, ...] = ()
     certificates: tuple[StoredCertificate, ...] = ()
     tokens: tuple[StoredToken, ...] = ()
+    # The newest of each service, model and workload.
+    samples: tuple[BenchmarkSample, ...] = ()
+    # Those that operators made.
+    roles: tuple[Role, ...] = ()
+    aliases: tuple[Alias, ...] = ()
+    # What gateways saw of endpoints in the last day of which anything is known, summed.
+    learned: tuple[EndpointOutcomes, ...] = ()
     # By process of a gateway, the last report that is in the sums of usage.
     reported: dict[tuple[str, str], int] = msgspec.field(default_factory=dict)

@@ -21,6 +21,10 @@ class Why(Enum):
     OWNED_BY_FILE = "OWNED_BY_FILE"
     FIELD_INVALID = "FIELD_INVALID"
     OBJECT_NOT_FOUND = "OBJECT_NOT_FOUND"
+    ETAG_STALE = "ETAG_STALE"
+    STILL_REFERENCED = "STILL_REFERENCED"
+    # A code of gRPC alone: its peers do nothing else about it.
+    ALREADY_EXISTS = "ALREADY_EXISTS"
     NOT_SERVED = "NOT_SERVED"
 
 

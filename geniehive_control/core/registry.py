@@ -10,16 +10,17 @@ from typing import Any
 import msgspec
 
 from geniehive.rules.identity import PeerKind
-from geniehive.rules.model import ClientKey, Reason, Service
+from geniehive.rules.model import BenchmarkSample, ClientKey, Reason, Service, ServiceLoad
 from geniehive_control.core import events as e
 from geniehive_control.core import inventory, reach
+from geniehive_control.core.benchmarks import Benchmarks
+from geniehive_control.core.defaults import RoutingDefaults
 from geniehive_control.core.effects import (
     AnswerInventory,
     Changed,
     Effect,
     EndCallers,
     EndSession,
-    EndSubscriber,
     Note,
     Refused,
     StoreHost,
@@ -28,10 +29,15 @@ from geniehive_control.core.effects import (
 )
 from geniehive_control.core.events import Event, Now
 from geniehive_control.core.fencing import Fence
+from geniehive_control.core.figures import Figures
+from geniehive_control.core.gateways import Gateways
 from geniehive_control.core.grace import Grace
+from geniehive_control.core.health import HealthBook
 from geniehive_control.core.hosts import HostState, Session
 from geniehive_control.core.keys import Keys
+from geniehive_control.core.learning import Learning
 from geniehive_control.core.members import Members
+from geniehive_control.core.profiles import Profiles
 from geniehive_control.core.reach import Reach
 from geniehive_control.core.records import Stored, StoredHost
 from geniehive_control.core.refusal import Refusal, Why
@@ -64,29 +70,47 @@ class Pace(msgspec.Struct, frozen=True, kw_only=True):
 
     lease_ttl: float = 2.5
     restart_grace: float = 30.0
+    probe_interval: float = 10.0
 
 
 class Registry:
-    """tls: whether the cluster has certificates, so that everybody must be told whom to believe."""
+    """tls: whether the cluster has certificates, so that everybody must be told whom to believe.
+
+    machine_id: of control's own machine, as nodes say theirs; None: whoever came without a certificate counts as of it.
+    """
 
     def __init__(
-        self, stored: Stored, now: Now, pace: Pace, configured_keys: Iterable[ClientKey] = (), *, tls: bool = False
+        self,
+        stored: Stored,
+        now: Now,
+        pace: Pace,
+        configured_keys: Iterable[ClientKey] = (),
+        *,
+        tls: bool = False,
+        routing: RoutingDefaults | None = None,
+        machine_id: str | None = None,
     ) -> None:
         self.cluster_id = stored.cluster_id
         self.started = now
-        self._table = Table()
+        self._machine_id = machine_id
+        self._table = Table(routing)
         self.keys = Keys(configured_keys, stored.keys)
         self._members = Members(stored, now, tls=tls)
         self.tokens = self._members.tokens
         self.trust = self._members.trust
         self.reach = Reach()
+        self.health = HealthBook(pace.probe_interval, tls=tls)
+        self.benchmarks = Benchmarks(stored.samples)
+        self._profiles = Profiles(stored, self._table)
+        self.catalogue = self._profiles.catalogue
         # The database's words, while it takes no writes.
         self.store_failure: str | None = None
         self._pace = pace
         self._hosts: dict[str, HostState] = {}
         self._sessions: dict[str, Session] = {}
-        self._subscribers: dict[str, Subscriber] = {}
-        self.fence = Fence(self._hosts, self._subscribers, self.trust)
+        grace = Grace(now.mono + pace.restart_grace, self._has_registered)
+        self._gateways = Gateways(self._table, lambda: self.table, self._members, grace)
+        self.fence = Fence(self._hosts, self._gateways.streams, self.trust)
         # What daemons that may not come back were told, by host and instance. It can be lost on its way: a peer that
         # writes when its stream ends is given no reason by gRPC. Who then comes back hears it again.
         self._told: dict[tuple[str, str], Refusal] = {}
@@ -96,14 +120,18 @@ class Registry:
         self._leases_due: float | None = None
         self._seen_due = now.mono + SEEN_EVERY
         self._keys_due: float | None = None
-        self._grace: Grace | None = Grace(now.mono + pace.restart_grace, self._has_registered)
         for kept in stored.hosts:
-            host = self._hosts[kept.host_id] = HostState.restore(kept, now)
+            host = self._hosts[kept.host_id] = HostState.restore(kept, now, self.health)
+            self._table.put_host(kept.host)
             for service in host.services.values():
                 self._table.put_service(service)
                 self._table.put_upstream(host.upstream(service))
         for key in self.keys.valid(now.wall):
             self._table.put_key(key)
+        self.figures = Figures(self.load_of)
+        self._learning = Learning(self.figures, self._table, self._service_of, self._changed)
+        self._learning.restore(stored.learned, self.benchmarks, now)
+        self._benchmarked(self.benchmarks)
         self._table.compile()
         self._time_keys(now)
         self._handlers: dict[type[Event], Callable[[Any, Now], list[Effect]]] = {
@@ -120,10 +148,19 @@ class Registry:
             e.CertificateIssued: self._members.certificate_issued,
             e.PeerRevoked: self._peer_revoked,
             e.Probed: self._probed,
-            e.Subscribed: self._subscribed,
-            e.Acknowledged: self._acknowledged,
-            e.Unsubscribed: self._unsubscribed,
-            e.Ejected: self._ejected,
+            e.Checked: self._checked,
+            e.OutcomesReported: self._outcomes_reported,
+            e.Subscribed: self._gateways.subscribed,
+            e.Acknowledged: self._gateways.acknowledged,
+            e.Unsubscribed: self._gateways.unsubscribed,
+            e.Ejected: self._gateways.ejected,
+            e.SamplesStored: self._samples_stored,
+            e.RolePut: self._profiles.role_put,
+            e.RoleDropped: self._profiles.role_dropped,
+            e.AliasPut: self._profiles.alias_put,
+            e.AliasDropped: self._profiles.alias_dropped,
+            e.CatalogueRead: self._profiles.catalogue_read,
+            e.CatalogueRefused: self._profiles.catalogue_refused,
             e.StoreFailed: self._store_failed,
             e.Tick: self._tick,
         }
@@ -139,16 +176,12 @@ class Registry:
             return []
         effects = self._handlers[type(event)](event, now)
         # Without a gateway nobody is to be told; who asks has them compiled (`table`).
-        if self._table.stale and self._subscribers and self._compile_due <= now.mono:
+        if self._table.stale and self._gateways.streams and self._compile_due <= now.mono:
             self._names |= self._table.compile()
             self._compile_due = now.mono + max(COMPILE_EVERY, COMPILE_SPARE * self._table.compiled)
         if self._names:
             names, self._names = self._names, set()
-            if self._grace is not None:
-                self._grace.drop({name for name in names if name not in self._table})
-            for subscriber in self._subscribers.values():
-                subscriber.touch(names)
-                effects += self._send(subscriber)
+            effects += self._gateways.tell(names)
         return effects
 
     # What others may ask.
@@ -164,19 +197,20 @@ class Registry:
     @property
     def deadline(self) -> float:
         """When a Tick is due, on the clock that only grows."""
-        waits = self._subscribers and (self._table.stale or self._names)
+        waits = self._gateways.streams and (self._table.stale or self._names)
         compile_due = self._compile_due if waits else None
-        dues = (self._leases_due, self._seen_due, self._keys_due, self._members.due, self.grace_ends, compile_due)
+        own = (self._leases_due, self._seen_due, self._keys_due, self.grace_ends, compile_due)
+        dues = (*own, self._members.due, self.health.due)
         return min(due for due in dues if due is not None)
 
     @property
     def grace_ends(self) -> float | None:
         """Until when stored hosts are presumed to be there, on the clock that only grows. None: no longer."""
-        return None if self._grace is None else self._grace.ends
+        return None if self._gateways.grace is None else self._gateways.grace.ends
 
     @property
     def subscribers(self) -> Iterable[Subscriber]:
-        return self._subscribers.values()
+        return self._gateways.streams.values()
 
     def hosts(self) -> Iterator[HostState]:
         """Those that have registered, now or earlier, by name."""
@@ -197,6 +231,18 @@ class Registry:
         host = self.host(name.partition("/")[0])
         service = None if host is None else host.services.get(name)
         return None if host is None or service is None else (host, service)
+
+    def _service_of(self, name: str) -> Service | None:
+        found = self.service(name)
+        return None if found is None else found[1]
+
+    def load_of(self, name: str) -> ServiceLoad | None:
+        """Of a service, as last seen."""
+        found = self.service(name)
+        return None if found is None else found[0].loads.get(name)
+
+    def _changed(self, names: set[str]) -> None:
+        self._names |= names
 
     def to_store(self, host_id: str) -> tuple[StoredHost, int] | None:
         """What is to be kept of a host, and the change to name in HostStored. None: it is gone."""
@@ -220,7 +266,7 @@ class Registry:
         if told is not None and (told.why is not Why.SESSION_SUPERSEDED or (host is not None and host.session)):
             return [*effects, EndSession(session_id=event.session_id, refusal=told)]
         if host is None:
-            host = self._hosts[host_id] = HostState(host_id, now)
+            host = self._hosts[host_id] = HostState(host_id, now, self.health)
         if (older := host.session) is not None:
             del self._sessions[older.session_id]
             text = f"a newer session of host {host_id!r} has taken over"
@@ -281,13 +327,16 @@ class Registry:
         host.life = Life.ONLINE
         if not host.registered:
             host.registered = True
-            self._release()
+            self._gateways.release()
         for name in before.keys() - host.services.keys():
             self._names |= self._table.drop_service(name)
         self._names |= self._table.put_relay(host.host_id, host.relay)
+        self._table.put_host(host.info)
         for service in host.services.values():
             self._names |= self._table.put_service(service)
         self._seek(host, reach.places(host.services.values(), host.relay), now)
+        here = not host.certified and self._machine_id in (None, host.machine_id)
+        self.health.tend(before, host.services, host.relay, here, now)
         self._judge(host)
         if session.revision is None:
             session.expires = now.mono + self._pace.lease_ttl
@@ -345,6 +394,8 @@ class Registry:
     def _seek(self, host: HostState, wanted: frozenset[reach.Place], now: Now) -> None:
         self.reach.want(host.host_id, wanted, now.mono)
         host.broken = self.reach.broken(host.host_id)
+        if host.life is not Life.ONLINE:
+            self.health.rest(host.services)
 
     def _probed(self, event: e.Probed, now: Now) -> list[Effect]:
         effects: list[Effect] = []
@@ -356,6 +407,30 @@ class Registry:
             text = "takes connections again" if event.failure is None else f"can't be connected to: {event.failure}"
             effects.append(Note(text=f"{where} {text}", grave=event.failure is not None))
             effects.append(Changed(services=frozenset(host.services)))
+        return effects
+
+    def _checked(self, event: e.Checked, now: Now) -> list[Effect]:
+        changed = self.health.checked(event.check, event.failure, now)
+        return self._ailing({event.check.service} if changed else ())
+
+    def _outcomes_reported(self, event: e.OutcomesReported, now: Now) -> list[Effect]:
+        return self._learning.reported(event, now) + self._ailing(self.health.outcomes(event.rows, now))
+
+    def _ailing(self, services: Iterable[str]) -> list[Effect]:
+        """Something else is known of their health."""
+        effects: list[Effect] = []
+        for name in services:
+            if (found := self.service(name)) is None:
+                continue
+            host, service = found
+            upstream = host.upstream(service)
+            if not (changed := self._table.put_upstream(upstream)):
+                continue
+            self._names |= changed
+            effects.append(Changed(services=frozenset({name})))
+            text = "takes requests" if upstream.routable else "takes no requests"
+            text += f": {upstream.condition.detail}" if upstream.condition.detail else " again"
+            effects.append(Note(text=f"service {name!r} {text}", grave=not upstream.routable))
         return effects
 
     # The database.
@@ -392,14 +467,29 @@ class Registry:
         if host is None:
             return effects
         self._seek(host, frozenset(), now)
-        if self._grace is not None:
-            self._grace.forget(host.host_id)
-        self._release()
+        self._gateways.forget(host.host_id)
         for name in host.services:
             self._names |= self._table.drop_service(name)
         self._names |= self._table.put_relay(host.host_id, None)
-        effects.append(Changed(hosts=frozenset({host.host_id}), services=frozenset(host.services), cluster=True))
-        return effects
+        self._table.drop_host(host.host_id)
+        self._learning.forget(host.host_id)
+        gone = self.benchmarks.forget_host(host.host_id)
+        changed = Changed(
+            hosts=frozenset({host.host_id}), services=frozenset(host.services), benchmarks=gone, cluster=True
+        )
+        return [*effects, changed]
+
+    def _samples_stored(self, event: e.SamplesStored, now: Now) -> list[Effect]:
+        told: frozenset[str] = frozenset()
+        for sample in event.samples:
+            told |= self.benchmarks.take(sample)
+        self._benchmarked(event.samples)
+        effects: list[Effect] = [Changed(benchmarks=told)] if told else []
+        return effects + self._learning.benchmarked((s for s in event.samples if s.sample_id in told), now)
+
+    def _benchmarked(self, samples: Iterable[BenchmarkSample]) -> None:
+        for service, asset_id in {(sample.service, sample.asset_id) for sample in samples}:
+            self._table.put_benchmarks(service, asset_id, self.benchmarks.newest(service, asset_id))
 
     def _store_failed(self, event: e.StoreFailed, now: Now) -> list[Effect]:
         if event.message == self.store_failure:
@@ -456,61 +546,16 @@ class Registry:
             for session in [s for s in self._sessions.values() if s.certificate and s.certificate.peer_id == peer_id]:
                 effects += self._end(session, refusal, now)
             return effects
-        for subscriber in self._subscribers.values():
-            if subscriber.certificate is not None and subscriber.certificate.peer_id == peer_id:
-                effects.append(EndSubscriber(subscriber_id=subscriber.subscriber_id, refusal=refusal))
-        return effects
+        return effects + self._gateways.revoke(peer_id, refusal)
 
     def grant(self, stream_id: str, now: Now) -> Grant | None:
         """For whom a certificate is that is asked for on this stream. None: the stream has ended."""
         if (session := self._sessions.get(stream_id)) is not None:
             host = self._hosts[session.host_id]
             return self.trust.grant(PeerKind.NODE, session.host_id, host.machine_id, session.certificate)
-        if (subscriber := self._subscribers.get(stream_id)) is not None:
+        if (subscriber := self._gateways.streams.get(stream_id)) is not None:
             return self.trust.grant(PeerKind.GATEWAY, subscriber.gateway_id, None, subscriber.certificate)
         return None
-
-    # Gateways.
-
-    def _subscribed(self, event: e.Subscribed, now: Now) -> list[Effect]:
-        try:
-            self._members.check_gateway(event, now)
-        except Refusal as refusal:
-            return [EndSubscriber(subscriber_id=event.subscriber_id, refusal=refusal)]
-        # Compared with routes as they are: one that is only not compiled yet must not look gone.
-        subscriber = self._subscribers[event.subscriber_id] = Subscriber(event, self.table, now.wall)
-        told = self._members.tell_newcomer(event.subscriber_id, now)
-        return [Changed(cluster=True), *told, *self._send(subscriber)]
-
-    def _acknowledged(self, event: e.Acknowledged, now: Now) -> list[Effect]:
-        subscriber = self._subscribers.get(event.subscriber_id)
-        if subscriber is None or not subscriber.answer(event.nonce, event.rejected):
-            return []
-        effects: list[Effect] = [Changed(cluster=True)]
-        if event.rejected is not None:
-            text = f"gateway {subscriber.gateway_id!r} refused its new table and keeps the one it had: {event.rejected}"
-            effects.append(Note(text=text, grave=True))
-        return effects + self._send(subscriber)
-
-    def _unsubscribed(self, event: e.Unsubscribed, now: Now) -> list[Effect]:
-        return [] if self._subscribers.pop(event.subscriber_id, None) is None else [Changed(cluster=True)]
-
-    def _ejected(self, event: e.Ejected, now: Now) -> list[Effect]:
-        who = event.gateway_id, event.instance_id
-        told = [s for s in self._subscribers.values() if (s.gateway_id, s.instance_id) == who]
-        if all(subscriber.ejected == event.endpoints for subscriber in told):
-            return []
-        for subscriber in told:
-            subscriber.ejected = event.endpoints
-        return [Changed(cluster=True)]
-
-    def _send(self, subscriber: Subscriber) -> list[Effect]:
-        update = subscriber.next(self._table, None if self._grace is None else self._grace.withholds)
-        return [] if update is None else [update]
-
-    def _release(self) -> None:
-        for subscriber in self._subscribers.values():
-            subscriber.release()
 
     def _has_registered(self, host_id: str) -> bool:
         host = self._hosts.get(host_id)
@@ -526,14 +571,17 @@ class Registry:
                 self._leases_due = now.mono + min(late, self._pace.lease_ttl)
             else:
                 effects += self._sweep(now)
-        if self._grace is not None and self._grace.ends <= now.mono:
+        if self.grace_ends is not None and self.grace_ends <= now.mono:
             effects += self._end_grace(now)
         if self._keys_due is not None and self._keys_due <= now.mono:
             effects += self._expire_keys(now)
+        if self.health.due is not None and self.health.due <= now.mono:
+            effects += self._ailing(self.health.tick(now))
         if self._members.due is not None and self._members.due <= now.mono:
             effects += self._members.tell(now)
         if self._seen_due <= now.mono:
             self._seen_due = now.mono + SEEN_EVERY
+            effects += self._learning.settle(now)
             seen = {host.host_id: host.last_seen for host in self._hosts.values() if host.life is Life.ONLINE}
             effects += [StoreSeen(seen=seen)] if seen else []
         return effects
@@ -549,16 +597,13 @@ class Registry:
         return effects
 
     def _end_grace(self, now: Now) -> list[Effect]:
-        self._grace = None
+        self._gateways.grace = None
         effects: list[Effect] = [Changed(cluster=True)]
         for host in self._hosts.values():
             if host.life is Life.PRESUMED:
                 host.leave(Reason.LEASE_EXPIRED, now)
                 effects += self._left(host)
-        self._release()
-        for subscriber in self._subscribers.values():
-            effects += self._send(subscriber)
-        return effects
+        return effects + self._gateways.tell_what_was_withheld()
 
     def _expire_keys(self, now: Now) -> list[Effect]:
         effects: list[Effect] = []

@@ -2,11 +2,18 @@
 
 import msgspec
 
-from geniehive.rules.model import Health, Route
+from geniehive.rules.model import Health, NameKind
 from geniehive_control.core.registry import LONGEST_SKEW, Registry
+from geniehive_control.core.table import Table
 from geniehive_control.core.verdict import Life
 
 _MOST_WARNINGS = 20
+_MOST_HIDDEN = 5
+_KINDS = {
+    NameKind.ASSET: "a model",
+    NameKind.SERVICE: "a service",
+    NameKind.ROLE: "a role",
+}
 
 
 class Summary(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,7 +39,8 @@ def summarize(registry: Registry) -> Summary:
     else:
         state = Health.HEALTHY
     warnings = [] if hosts else ["no host has registered: is a node running?"]
-    warnings += [_shadow(route) for route in registry.table.routes() if route.shadows]
+    warnings += registry.catalogue.warnings
+    warnings += _shadows(registry.table)
     warnings += [
         f"the clock of host {host.host_id} is {host.clock_skew:+.0f} s off; set it by NTP"
         for host in hosts
@@ -53,6 +61,21 @@ def summarize(registry: Registry) -> Summary:
     )
 
 
-def _shadow(route: Route) -> str:
-    kinds = ", ".join(kind.name.lower() for kind in route.shadows)
-    return f"the name {route.model} also stands for a {kinds}, which it hides; rename one of them"
+def _shadows(table: Table) -> list[str]:
+    """Names that hide others; those that a glob hides in one line."""
+    found = []
+    by_glob: dict[str, list[str]] = {}
+    for route in table.routes():
+        if not route.shadows:
+            continue
+        alias = table.naming.aliases.of(route.model)
+        if alias is not None and alias.alias != route.model:
+            by_glob.setdefault(alias.alias, []).append(route.model)
+            continue
+        kinds = ", ".join(_KINDS[kind] for kind in route.shadows)
+        found.append(f"the name {route.model} also stands for {kinds}, which it hides; rename one of them")
+    for glob, hidden in sorted(by_glob.items()):
+        shown = ", ".join(sorted(hidden)[:_MOST_HIDDEN])
+        more = f" and {len(hidden) - _MOST_HIDDEN} more" if len(hidden) > _MOST_HIDDEN else ""
+        found.append(f"alias {glob} hides what is called {shown}{more}; narrow it if that is not meant")
+    return found

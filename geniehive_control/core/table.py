@@ -1,23 +1,30 @@
 """The routing table: resources with their versions, recompiled by service and by name as they change."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
 from geniehive.rules import names
 from geniehive.rules.model import (
-    Asset,
+    Alias,
+    BenchmarkSample,
     ClientKey,
     Content,
     Endpoint,
+    Host,
     Relay,
     Resource,
+    Role,
     Route,
     Service,
+    Speed,
     Upstream,
 )
-from geniehive_control.core import compile as compiling
+from geniehive_control.core.defaults import RoutingDefaults
+from geniehive_control.core.merits import Merits, service_of
+from geniehive_control.core.naming import Naming
+from geniehive_control.core.offers import Moved, Offers
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -34,40 +41,35 @@ class Table:
     that changes with each of them, need not be compiled a thousand times. A version is made when it is asked for.
     """
 
-    def __init__(self) -> None:
-        # All but endpoints.
+    def __init__(self, routing: RoutingDefaults | None = None) -> None:
+        self.routing = RoutingDefaults() if routing is None else routing
+        self.offers = Offers(thinking_off=self.routing.thinking_off)
+        self.merits = Merits(self.routing.weights)
+        self.naming = Naming(self.routing, self.offers, self.merits)
+        # All but endpoints, which are in `offers`.
         self._contents: dict[str, Content] = {}
-        # Of endpoints, which are most of it, the assets alone, which machines that are alike share.
-        self._assets: dict[str, Asset] = {}
         # Those that were asked for.
         self._versions: dict[str, str] = {}
-        self._services: dict[str, Service] = {}
-        # asset_id -> the endpoints that have it, and their services.
-        self._having: dict[str, dict[str, str]] = {}
-        # Names whose routes are to be compiled.
-        self._stale: set[str] = set()
-        # How many offers the last `compile` went through: what it cost.
-        self.compiled = 0
 
     def __len__(self) -> int:
-        return len(self._contents) + len(self._assets)
+        return len(self._contents) + len(self.offers.assets)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._contents or name in self._assets
+        return name in self._contents or name in self.offers.assets
 
     def __iter__(self) -> Iterator[str]:
         yield from self._contents
-        yield from self._assets
+        yield from self.offers.assets
 
     def get(self, name: str) -> Resource | None:
         content, version = self.content(name), self.version(name)
         return None if content is None or version is None else Resource(name=name, version=version, content=content)
 
     def content(self, name: str) -> Content | None:
-        asset = self._assets.get(name)
+        asset = self.offers.assets.get(name)
         if asset is None:
             return self._contents.get(name)
-        return Endpoint(service=self._having[asset.asset_id][name], asset=asset)
+        return Endpoint(service=service_of(name), asset=asset, speed=self.merits.speed(name))
 
     def version(self, name: str) -> str | None:
         """None: there is no such resource."""
@@ -85,64 +87,97 @@ class Table:
     @property
     def stale(self) -> bool:
         """Whether there are routes to compile."""
-        return bool(self._stale)
+        return bool(self.naming.stale)
 
-    def put_service(self, service: Service) -> set[str]:
-        """A service that is new, or offers something else."""
-        before = self._services.get(service.service)
-        if before == service:
-            return set()
-        self._services[service.service] = service
-        if before is None or before.operations != service.operations:
-            self._stale.add(service.service)
-        return self._offer(service.service, before, service)
-
-    def drop_service(self, name: str) -> set[str]:
-        before = self._services.pop(name, None)
-        if before is None:
-            return set()
-        self._stale.add(name)
-        return self._drop(names.upstream_resource(name)) | self._offer(name, before, None)
+    @property
+    def compiled(self) -> int:
+        """How many offers the last `compile` went through: what it cost."""
+        return self.naming.compiled
 
     def compile(self) -> set[str]:
         """Brings routes up to date."""
         changed: set[str] = set()
-        self.compiled = 0
-        for model in self._stale:
-            having = [
-                compiling.offer(self._services[service], self._assets[endpoint], endpoint)
-                for endpoint, service in self._having.get(model, {}).items()
-            ]
-            self.compiled += len(having)
-            route = compiling.route(model, having, self._services.get(model))
+        for model, route in self.naming.compile():
             name = names.route_resource(model)
             changed |= self._drop(name) if route is None else self._put(name, route)
-        self._stale = set()
         return changed
 
-    def _offer(self, name: str, before: Service | None, service: Service | None) -> set[str]:
-        """What the service `name` has now, in place of what it had."""
-        had = {} if before is None else compiling.endpoints(before)
-        has = {} if service is None else compiling.endpoints(service)
-        if before is not None and service is not None:
-            others = compiling.differing(before, service)
-        else:
-            others = {asset.asset_id for asset in (had or has).values()}
-        if others:
-            self._stale |= others
-            self._stale.add(name)
-        changed = {endpoint for endpoint in had.keys() | has.keys() if had.get(endpoint) != has.get(endpoint)}
+    # Services and hosts.
+
+    def put_service(self, service: Service) -> set[str]:
+        """A service that is new, or offers something else."""
+        before = self.offers.services.get(service.service)
+        if before == service:
+            return set()
+        if before is None or before.operations != service.operations:
+            self.naming.service(service.service)
+        return self._move(self.offers.put(service))
+
+    def drop_service(self, name: str) -> set[str]:
+        if name not in self.offers.services:
+            return set()
+        self.naming.service(name)
+        return self._drop(names.upstream_resource(name)) | self._move(self.offers.drop(name))
+
+    def put_host(self, host: Host) -> None:
+        """What roles may ask of the machine itself. Best told before its services are."""
+        self._move(self.offers.put_host(host))
+
+    def drop_host(self, host_id: str) -> None:
+        """It is forgotten, and its services have been."""
+        self.offers.drop_host(host_id)
+        self.merits.forget_host(host_id)
+
+    def _move(self, moves: list[Moved]) -> set[str]:
+        self.naming.moved(moves)
+        changed = {move.endpoint for move in moves if move.asset != move.asset_before}
         for endpoint in changed:
             self._versions.pop(endpoint, None)
-            if (asset := self._assets.pop(endpoint, None)) is not None:
-                having = self._having[asset.asset_id]
-                del having[endpoint]
-                if not having:
-                    del self._having[asset.asset_id]
-            if (asset := has.get(endpoint)) is not None:
-                self._assets[endpoint] = asset
-                self._having.setdefault(asset.asset_id, {})[endpoint] = name
         return changed
+
+    # Roles and aliases.
+
+    def set_profiles(self, roles: Mapping[str, Role], aliases: Mapping[str, Alias]) -> None:
+        """In place of those before."""
+        self.naming.set_profiles(roles, aliases)
+
+    def found_aliases(self) -> Mapping[str, Alias]:
+        """Names under which one model is found that services spell differently."""
+        return self.naming.found_aliases()
+
+    # What is learned.
+
+    def put_speed(self, endpoint: str, speed: Speed | None) -> set[str]:
+        """How fast an endpoint is, in bands. None: not known any more."""
+        if not self.merits.put_speed(endpoint, speed):
+            return set()
+        asset = self.offers.assets.get(endpoint)
+        if asset is None:
+            return set()
+        hinted = self.merits.hint(endpoint, service_of(endpoint), asset.asset_id)
+        self.naming.figures(endpoint, hinted=hinted)
+        self._versions.pop(endpoint, None)
+        return {endpoint}
+
+    def put_latency(self, endpoint: str, seconds: float | None) -> None:
+        """The median of whole answers, in bands. None: not known any more."""
+        if self.merits.put_latency(endpoint, seconds) and endpoint in self.offers.assets:
+            self.naming.figures(endpoint, hinted=False)
+
+    def put_expected(self, model: str, tokens: int | None) -> None:
+        """How long answers under this name are, in bands. None: not known any more."""
+        self.naming.put_expected(model, tokens)
+
+    def put_benchmarks(self, service: str, asset_id: str, samples: Iterable[BenchmarkSample]) -> None:
+        """The newest sample of each workload, in place of those before."""
+        if not self.merits.put_samples(service, asset_id, samples):
+            return
+        for endpoint in self.offers.having.get(asset_id, {}):
+            if service_of(endpoint) == service:
+                hinted = self.merits.hint(endpoint, service, asset_id)
+                self.naming.figures(endpoint, hinted=hinted)
+
+    # The rest.
 
     def put_upstream(self, upstream: Upstream) -> set[str]:
         return self._put(names.upstream_resource(upstream.service), upstream)

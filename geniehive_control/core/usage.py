@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from geniehive.rules.histogram import BOUNDS, rebin
+from geniehive_control.core.figures import EndpointOutcomes
 
 # Of a row, in the order of its numbers; the names are those of the contract's Outcomes.
 COUNTS = (
@@ -24,6 +25,17 @@ SECONDS = ("prefill_seconds", "decode_seconds", "cold_start_seconds")
 HISTOGRAMS = ("first_token", "duration")
 BUCKETS = len(BOUNDS) + 1
 NUMBERS = (*COUNTS, *SECONDS, *(f"{name}_{n}" for name in HISTOGRAMS for n in range(BUCKETS)))
+_PLACE = {name: number for number, name in enumerate(NUMBERS)}
+_DURATION = _PLACE["duration_0"]
+# Where the numbers of EndpointOutcomes stand among these, in its order.
+_OUTCOMES = tuple(
+    _PLACE[name]
+    for name in (
+        "attempts", "attempts_connect_failed", "attempts_upstream_failed", "attempts_timed_out", "attempts_cut",
+        "requests_succeeded", "completion_tokens", "requests_with_tokens", "prefill_tokens", "prefill_seconds",
+        "decode_tokens", "decode_seconds", "cold_starts", "cold_start_seconds",
+    )
+)  # fmt: skip
 
 # Nothing that was counted in one interval is more; sums of as many as there may ever be fit 64 bits.
 _MOST = 1 << 40
@@ -171,6 +183,13 @@ class Book:
         for known in (self._stored, self._taken):
             for who in known.keys() - staying:
                 del known[who]
+
+
+def outcomes(endpoint: str, model: str, gateway: str, numbers: Sequence[float]) -> EndpointOutcomes:
+    """What numbers, in the order of NUMBERS, say of an endpoint."""
+    duration = tuple(map(int, numbers[_DURATION : _DURATION + BUCKETS]))
+    given = (numbers[place] for place in _OUTCOMES)
+    return EndpointOutcomes._make((endpoint, model, gateway, *given, duration))
 
 
 def hour_of(wall: float, interval: float) -> int:

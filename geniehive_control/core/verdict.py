@@ -48,13 +48,15 @@ def upstream(
     absence: Condition,
     ways: tuple[Way, ...] | None = None,
     shut: str = "",
+    found: Condition | None = None,
 ) -> Upstream:
     """A service as gateways see it. A presumed host counts as it was, so that its hashes rest over a restart.
 
-    ways: those of the service that are not known to be broken; None: all. shut: if there is none left, why.
+    ways: those of the service that are not known to be broken; None: all. shut: if there is none left, why. found: what
+    is held of the service's health beside its node's word; None: nothing.
     """
     ways = service.ways if ways is None else ways
-    condition, routable = _judge(service, host, life, absence, ways, shut)
+    condition, routable = _judge(service, host, life, absence, ways, shut, found)
     return Upstream(
         service=service.service,
         runtime=service.runtime,
@@ -69,7 +71,13 @@ def upstream(
 
 
 def _judge(
-    service: Service, host: Host, life: Life, absence: Condition, ways: tuple[Way, ...], shut: str
+    service: Service,
+    host: Host,
+    life: Life,
+    absence: Condition,
+    ways: tuple[Way, ...],
+    shut: str,
+    found: Condition | None,
 ) -> tuple[Condition, bool]:
     if life is Life.OFFLINE:
         return absence, False
@@ -79,6 +87,10 @@ def _judge(
         return own, False
     if host.condition.health is Health.UNHEALTHY:
         return host.condition, False
+    if found is not None:
+        own = _spelled_out(found)
+        if own.health is Health.UNHEALTHY:
+            return own, False
     if service.accept_requests is False:
         return msgspec.structs.replace(
             own, availability=Availability.PAUSED, reason=Reason.OPERATOR, detail="accept_requests is off"

@@ -11,8 +11,11 @@ paging             pages of lists
 views              hosts, services, gateways as the contract shows them
 reports            what gateways report, between messages and `geniehive_control.usage`
 usage_query        QueryUsage, likewise
+profiles           roles and aliases, likewise
+benchmarks         RecordBenchmarkSamples and ListBenchmarkSamples, likewise
 node_service       NodeService: Enroll, Leave, Session
-routing_service    RoutingService: WatchRoutes, ReportOutcomes, Resolve, ListRoutes
+routing_service    RoutingService: WatchRoutes, ReportOutcomes, questions about routes
+route_questions    MatchRoutes and ExplainRoute
 registry_service   RegistryService: lists, gets, watches, usage, how the cluster is
-admin_service      AdminService: client keys, join tokens, ForgetHost, RevokeCredential
+admin_service      AdminService: roles, aliases, client keys, join tokens, ForgetHost, RevokeCredential
 """

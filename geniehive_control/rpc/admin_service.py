@@ -1,4 +1,7 @@
-"""AdminService: keys, join tokens, who is no member any more. An answer without error means stored and in force."""
+"""AdminService: roles, aliases, keys, join tokens, who is no member any more.
+
+An answer without error means stored and in force.
+"""
 
 import secrets
 from typing import Any
@@ -13,7 +16,10 @@ from geniehive.v1 import admin_service_pb2_grpc, credential_pb2
 from geniehive_control.core.inventory import END_OF_TIME
 from geniehive_control.core.refusal import field_invalid
 from geniehive_control.hub import Hub
+from geniehive_control.profiles import ProfileChanges
+from geniehive_control.rpc import profiles
 from geniehive_control.rpc.auth import digest
+from geniehive_control.rpc.benchmarks import record_samples
 from geniehive_control.rpc.certificates import Certificates, peer_kind, token_view
 from geniehive_control.rpc.guard import caller
 from geniehive_control.rpc.paging import page
@@ -25,6 +31,24 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     def __init__(self, hub: Hub, certificates: Certificates) -> None:
         self._hub = hub
         self._certificates = certificates
+        self._profiles = ProfileChanges(hub, hub.store)
+
+    async def CreateRole(self, request: pb.CreateRoleRequest, context: Any) -> pb.CreateRoleResponse:
+        return await profiles.create_role(request, self._profiles, caller().name)
+
+    async def UpdateRole(self, request: pb.UpdateRoleRequest, context: Any) -> pb.UpdateRoleResponse:
+        return await profiles.update_role(request, self._profiles, caller().name)
+
+    async def DeleteRole(self, request: pb.DeleteRoleRequest, context: Any) -> pb.DeleteRoleResponse:
+        await self._profiles.delete_role(request.role_id, request.etag, caller().name)
+        return pb.DeleteRoleResponse()
+
+    async def SetAlias(self, request: pb.SetAliasRequest, context: Any) -> pb.SetAliasResponse:
+        return await profiles.set_alias(request, self._profiles, caller().name)
+
+    async def DeleteAlias(self, request: pb.DeleteAliasRequest, context: Any) -> pb.DeleteAliasResponse:
+        await self._profiles.delete_alias(request.alias, request.etag, caller().name)
+        return pb.DeleteAliasResponse()
 
     async def CreateClientKey(self, request: pb.CreateClientKeyRequest, context: Any) -> pb.CreateClientKeyResponse:
         name = request.display_name.strip()
@@ -71,6 +95,11 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def RevokeCredential(self, request: pb.RevokeCredentialRequest, context: Any) -> pb.RevokeCredentialResponse:
         await self._hub.revoke_peer(peer_kind(request.kind, "kind"), request.peer_id, caller().name)
         return pb.RevokeCredentialResponse()
+
+    async def RecordBenchmarkSamples(
+        self, request: pb.RecordBenchmarkSamplesRequest, context: Any
+    ) -> pb.RecordBenchmarkSamplesResponse:
+        return await record_samples(request, self._hub, caller().name)
 
     async def ForgetHost(self, request: pb.ForgetHostRequest, context: Any) -> pb.ForgetHostResponse:
         await self._hub.forget_host(request.host_id, caller().name)

@@ -1,5 +1,7 @@
 """Refusals of the core and of the store -> the one exception of the wire. The only place that translates them."""
 
+import grpc
+
 from geniehive.failures import Refused
 from geniehive.v1.failure_pb2 import FailureReason
 from geniehive_control.core.refusal import Refusal, Why
@@ -14,6 +16,9 @@ _LONGEST_DETAIL = 2000
 def to_refused(error: Refusal | StoreUnavailable) -> Refused:
     if isinstance(error, StoreUnavailable):
         return Refused(_reason(Why.STORE_UNAVAILABLE), _cut(f"nothing was stored: {error}"))
+    if error.why is Why.ALREADY_EXISTS:
+        unspecified = FailureReason.FAILURE_REASON_UNSPECIFIED
+        return Refused(unspecified, _cut(error.message), code=grpc.StatusCode.ALREADY_EXISTS)
     details = {name: _whole_lines(value) for name, value in error.details.items()}
     return Refused(_reason(error.why), _cut(error.message), metadata=details, retry_after=error.retry_after)
 

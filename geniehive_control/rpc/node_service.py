@@ -2,7 +2,6 @@
 
 import secrets
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import grpc
@@ -10,7 +9,7 @@ import msgspec
 
 from geniehive import convert
 from geniehive.rules import names
-from geniehive.rules.model import Load
+from geniehive.rules.model import Load, ServiceLoad
 from geniehive.v1 import node_service_pb2 as pb
 from geniehive.v1 import node_service_pb2_grpc
 from geniehive_control.core import effects as fx
@@ -109,8 +108,8 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
                 self._hub.feed(e.Heartbeat(session_id=session_id, sent=sent))
             case "load":
                 # Kept as bytes: a message takes almost three times as much memory.
-                read = partial(_load, message.load.SerializeToString())
-                self._hub.feed(e.LoadSent(session_id=session_id, read=read))
+                load = _SentLoad(message.load.SerializeToString())
+                self._hub.feed(e.LoadSent(session_id=session_id, read=load.read, brief=load.brief))
             case "inventory":
                 offered = convert.inventory_from_proto(message.inventory)
                 self._hub.feed(e.InventorySent(session_id=session_id, inventory=offered))
@@ -124,8 +123,19 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
                 self._hub.feed(e.Heartbeat(session_id=session_id))
 
 
-def _load(serialized: bytes) -> Load:
-    return convert.load_from_proto(pb.Load.FromString(serialized))
+class _SentLoad:
+    """What a node sent, until somebody asks for it."""
+
+    __slots__ = ("_serialized",)
+
+    def __init__(self, serialized: bytes) -> None:
+        self._serialized = serialized
+
+    def read(self) -> Load:
+        return convert.load_from_proto(pb.Load.FromString(self._serialized))
+
+    def brief(self) -> list[ServiceLoad]:
+        return [convert.brief_load_from_proto(load) for load in pb.Load.FromString(self._serialized).services]
 
 
 def _opened(message: pb.SessionRequest, certificate: Certified | None) -> e.SessionOpened:

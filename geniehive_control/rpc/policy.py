@@ -39,10 +39,9 @@ def _peers(*peers: str, scopes: frozenset[Scope] = NONE, not_served: str = "") -
     return Rule(scopes, frozenset(peers), not_served=not_served)
 
 
-_NO_ROLES = "this version has no roles and aliases; call models by their own names"
-_NO_BENCHMARKS = "this version keeps no benchmarks"
 _NO_COMMANDS = "this version sends no commands to nodes; ask the engine itself"
 
+# What gateways show their clients, or take from them, lets gateways in, too.
 POLICY: dict[str, Rule] = {
     "/geniehive.v1.NodeService/Enroll": Rule(anyone=True),
     "/geniehive.v1.NodeService/Leave": _peers(NODE, GATEWAY),
@@ -52,27 +51,26 @@ POLICY: dict[str, Rule] = {
     "/geniehive.v1.RoutingService/AwaitModel": _peers(GATEWAY, not_served=_NO_COMMANDS),
     "/geniehive.v1.RoutingService/Resolve": _peers(GATEWAY, scopes=frozenset({Scope.INFER, Scope.READ})),
     "/geniehive.v1.RoutingService/ListRoutes": Rule(READ),
-    "/geniehive.v1.RoutingService/MatchRoutes": Rule(READ, not_served="this version scores no routes; use ListRoutes"),
-    "/geniehive.v1.RoutingService/ExplainRoute": Rule(READ, not_served="this version explains nothing; use Resolve"),
-    "/geniehive.v1.RegistryService/ListHosts": Rule(READ),
+    "/geniehive.v1.RoutingService/MatchRoutes": _peers(GATEWAY, scopes=READ),
+    "/geniehive.v1.RoutingService/ExplainRoute": _peers(GATEWAY, scopes=READ),
+    "/geniehive.v1.RegistryService/ListHosts": _peers(GATEWAY, scopes=READ),
     "/geniehive.v1.RegistryService/GetHost": Rule(READ),
-    "/geniehive.v1.RegistryService/ListServices": Rule(READ),
+    "/geniehive.v1.RegistryService/ListServices": _peers(GATEWAY, scopes=READ),
     "/geniehive.v1.RegistryService/GetService": Rule(READ),
-    "/geniehive.v1.RegistryService/ListRoles": Rule(READ, not_served=_NO_ROLES),
-    "/geniehive.v1.RegistryService/GetRole": Rule(READ, not_served=_NO_ROLES),
-    "/geniehive.v1.RegistryService/ListAliases": Rule(READ, not_served=_NO_ROLES),
-    "/geniehive.v1.RegistryService/GetAlias": Rule(READ, not_served=_NO_ROLES),
-    "/geniehive.v1.RegistryService/ListBenchmarkSamples": Rule(READ, not_served=_NO_BENCHMARKS),
-    "/geniehive.v1.RegistryService/GetClusterHealth": Rule(READ),
+    "/geniehive.v1.RegistryService/ListRoles": _peers(GATEWAY, scopes=READ),
+    "/geniehive.v1.RegistryService/GetRole": Rule(READ),
+    "/geniehive.v1.RegistryService/ListAliases": _peers(GATEWAY, scopes=READ),
+    "/geniehive.v1.RegistryService/GetAlias": Rule(READ),
+    "/geniehive.v1.RegistryService/ListBenchmarkSamples": _peers(GATEWAY, scopes=READ),
+    "/geniehive.v1.RegistryService/GetClusterHealth": _peers(GATEWAY, scopes=READ),
     "/geniehive.v1.RegistryService/WatchRegistry": Rule(READ),
     "/geniehive.v1.RegistryService/WatchLoad": Rule(READ),
-    # Gateways show it to their clients.
     "/geniehive.v1.RegistryService/QueryUsage": _peers(GATEWAY, scopes=READ),
-    "/geniehive.v1.AdminService/CreateRole": Rule(OPERATE, not_served=_NO_ROLES),
-    "/geniehive.v1.AdminService/UpdateRole": Rule(OPERATE, not_served=_NO_ROLES),
-    "/geniehive.v1.AdminService/DeleteRole": Rule(OPERATE, not_served=_NO_ROLES),
-    "/geniehive.v1.AdminService/SetAlias": Rule(OPERATE, not_served=_NO_ROLES),
-    "/geniehive.v1.AdminService/DeleteAlias": Rule(OPERATE, not_served=_NO_ROLES),
+    "/geniehive.v1.AdminService/CreateRole": Rule(OPERATE),
+    "/geniehive.v1.AdminService/UpdateRole": Rule(OPERATE),
+    "/geniehive.v1.AdminService/DeleteRole": Rule(OPERATE),
+    "/geniehive.v1.AdminService/SetAlias": Rule(OPERATE),
+    "/geniehive.v1.AdminService/DeleteAlias": Rule(OPERATE),
     "/geniehive.v1.AdminService/CreateClientKey": Rule(ADMIN),
     "/geniehive.v1.AdminService/ListClientKeys": Rule(ADMIN),
     "/geniehive.v1.AdminService/RevokeClientKey": Rule(ADMIN),
@@ -81,7 +79,7 @@ POLICY: dict[str, Rule] = {
     "/geniehive.v1.AdminService/RevokeJoinToken": Rule(ADMIN),
     "/geniehive.v1.AdminService/ForgetHost": Rule(ADMIN),
     "/geniehive.v1.AdminService/RevokeCredential": Rule(ADMIN),
-    "/geniehive.v1.AdminService/RecordBenchmarkSamples": Rule(OPERATE, not_served=_NO_BENCHMARKS),
+    "/geniehive.v1.AdminService/RecordBenchmarkSamples": _peers(GATEWAY, scopes=OPERATE),
     "/geniehive.v1.AdminService/RunCommand": Rule(OPERATE, not_served=_NO_COMMANDS),
     # Whether control is there, and what the contract is, are no secrets.
     "/grpc.health.v1.Health/Check": Rule(anyone=True),

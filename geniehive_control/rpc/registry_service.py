@@ -1,18 +1,19 @@
 """RegistryService: questions about the cluster. Every answer is what control knows already."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Any
 
 from geniehive import convert
-from geniehive.rules.model import Availability, Service
+from geniehive.rules.model import Alias, Availability, Service
 from geniehive.v1 import registry_service_pb2 as pb
 from geniehive.v1 import registry_service_pb2_grpc
 from geniehive_control.core.hosts import HostState
 from geniehive_control.core.refusal import Refusal, Why, field_invalid
 from geniehive_control.core.verdict import Life
 from geniehive_control.hub import Hub, Watch
-from geniehive_control.rpc import views
+from geniehive_control.rpc import profiles, views
+from geniehive_control.rpc.benchmarks import list_samples
 from geniehive_control.rpc.guard import caller
 from geniehive_control.rpc.paging import page
 from geniehive_control.rpc.usage_query import query_usage
@@ -57,14 +58,26 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
             for host, service in self._registry.services()
             if request.host_id in ("", host.host_id) and _serves(service, request.asset_id, request.operation)
         )
-        services, token = page(request, found, lambda pair: views.service_view(*pair, now))
+        services, token = page(request, found, lambda pair: views.service_view(*pair, self._registry.figures, now))
         return pb.ListServicesResponse(services=services, next_page_token=token)
 
     async def GetService(self, request: pb.GetServiceRequest, context: Any) -> pb.GetServiceResponse:
         found = self._registry.service(request.service)
         if found is None:
             raise _not_found("service", request.service)
-        return pb.GetServiceResponse(service=views.service_view(*found, self._hub.now()))
+        return pb.GetServiceResponse(service=views.service_view(*found, self._registry.figures, self._hub.now()))
+
+    async def ListRoles(self, request: pb.ListRolesRequest, context: Any) -> pb.ListRolesResponse:
+        return profiles.list_roles(request, self._registry)
+
+    async def GetRole(self, request: pb.GetRoleRequest, context: Any) -> pb.GetRoleResponse:
+        return profiles.get_role(request, self._registry)
+
+    async def ListAliases(self, request: pb.ListAliasesRequest, context: Any) -> pb.ListAliasesResponse:
+        return profiles.list_aliases(request, self._registry)
+
+    async def GetAlias(self, request: pb.GetAliasRequest, context: Any) -> pb.GetAliasResponse:
+        return profiles.get_alias(request, self._registry)
 
     async def GetClusterHealth(self, request: pb.GetClusterHealthRequest, context: Any) -> pb.GetClusterHealthResponse:
         return pb.GetClusterHealthResponse(health=views.cluster_health(self._registry, self._control_id))
@@ -82,7 +95,12 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
         sent = _Sent()
         hosts = [host.host_id for host in self._registry.hosts()]
         services = [service.service for _, service in self._registry.services()]
+        samples = [sample.sample_id for sample in self._registry.benchmarks]
         for event in self._events(wanted, hosts, services, cluster=True, sent=sent):
+            yield event
+        for event in self._profiles(wanted, self._registry.catalogue.roles, self._registry.catalogue.aliases, sent):
+            yield event
+        for event in self._samples(wanted, samples, sent):
             yield event
         yield _synced()
         loop = asyncio.get_running_loop()
@@ -96,6 +114,14 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
                 raise watch.refusal
             changed = watch.take()
             for event in self._events(wanted, sorted(changed.hosts), sorted(changed.services), changed.cluster, sent):
+                yield event
+                due = loop.time() + self._quiet
+            # Services too, since names are found by them.
+            if changed.roles or changed.aliases or changed.services:
+                for event in self._profiles(wanted, changed.roles, changed.aliases, sent):
+                    yield event
+                    due = loop.time() + self._quiet
+            for event in self._samples(wanted, sorted(changed.benchmarks), sent):
                 yield event
                 due = loop.time() + self._quiet
 
@@ -112,7 +138,7 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
         for name in services if pb.OBJECT_KIND_SERVICE in kinds else ():
             if (found := self._registry.service(name)) is not None:
                 sent.names.add((pb.OBJECT_KIND_SERVICE, name))
-                yield _Event(changed=_Event.Object(service=views.service_view(*found, None)))
+                yield _Event(changed=_Event.Object(service=views.service_view(*found, self._registry.figures, None)))
             elif sent.forget(pb.OBJECT_KIND_SERVICE, name):
                 yield _Event(removed=_Event.Removed(kind=pb.OBJECT_KIND_SERVICE, name=name))
         if cluster and pb.OBJECT_KIND_CLUSTER_HEALTH in kinds:
@@ -120,6 +146,41 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
             if health != sent.health:
                 sent.health = health
                 yield _Event(changed=_Event.Object(cluster_health=health))
+
+    def _profiles(
+        self, kinds: frozenset[int], roles: Collection[str], aliases: Collection[str], sent: "_Sent"
+    ) -> Iterator[_Event]:
+        kind = pb.OBJECT_KIND_ROLE
+        for role_id in sorted(roles) if kind in kinds else ():
+            if (role := self._registry.catalogue.roles.get(role_id)) is not None:
+                sent.names.add((kind, role_id))
+                yield _Event(changed=_Event.Object(role=convert.role_to_proto(role)))
+            elif sent.forget(kind, role_id):
+                yield _Event(removed=_Event.Removed(kind=kind, name=role_id))
+        kind = pb.OBJECT_KIND_ALIAS
+        if kind not in kinds:
+            return
+        # Which names are found follows from services, and nobody tells.
+        found = dict(self._registry.table.found_aliases())
+        before, sent.found = sent.found, found
+        changed = {name for name in before.keys() | found.keys() if before.get(name) != found.get(name)}
+        for name in sorted(changed.union(aliases)):
+            alias = self._registry.catalogue.aliases.get(name) or found.get(name)
+            if alias is not None:
+                sent.names.add((kind, name))
+                yield _Event(changed=_Event.Object(alias=convert.alias_to_proto(alias)))
+            elif sent.forget(kind, name):
+                yield _Event(removed=_Event.Removed(kind=kind, name=name))
+
+    def _samples(self, kinds: frozenset[int], ids: list[str], sent: "_Sent") -> Iterator[_Event]:
+        """The newest of each service, model and workload; one that is no longer is gone."""
+        kind = pb.OBJECT_KIND_BENCHMARK
+        for sample_id in ids if kind in kinds else ():
+            if (sample := self._registry.benchmarks.get(sample_id)) is not None:
+                sent.names.add((kind, sample_id))
+                yield _Event(changed=_Event.Object(benchmark=convert.sample_to_proto(sample)))
+            elif sent.forget(kind, sample_id):
+                yield _Event(removed=_Event.Removed(kind=kind, name=sample_id))
 
     async def WatchLoad(self, request: pb.WatchLoadRequest, context: Any) -> AsyncIterator[pb.WatchLoadResponse]:
         interval = 1.0
@@ -158,6 +219,11 @@ class RegistryService(registry_service_pb2_grpc.RegistryServiceServicer):
             )
         return response
 
+    async def ListBenchmarkSamples(
+        self, request: pb.ListBenchmarkSamplesRequest, context: Any
+    ) -> pb.ListBenchmarkSamplesResponse:
+        return await list_samples(request, self._hub)
+
     async def QueryUsage(self, request: pb.QueryUsageRequest, context: Any) -> pb.QueryUsageResponse:
         return await query_usage(request, self._usage, self._hub.now().wall)
 
@@ -168,6 +234,7 @@ class _Sent:
     def __init__(self) -> None:
         self.names: set[tuple[int, str]] = set()
         self.health: pb.ClusterHealth | None = None
+        self.found: dict[str, Alias] = {}
 
     def forget(self, kind: int, name: str) -> bool:
         known = (kind, name) in self.names

@@ -7,8 +7,7 @@ from typing import Any
 import grpc
 
 from geniehive import convert
-from geniehive.rules.model import NameKind, Resource
-from geniehive.rules.operations import Operation
+from geniehive.rules.model import Resource
 from geniehive.v1 import routing_pb2, routing_service_pb2_grpc
 from geniehive.v1 import routing_service_pb2 as pb
 from geniehive_control.core import effects as fx
@@ -17,10 +16,14 @@ from geniehive_control.core import lookup
 from geniehive_control.core.refusal import Refusal, Why, field_invalid
 from geniehive_control.core.trust import Certified
 from geniehive_control.hub import Hub
+from geniehive_control.loads import Loads
 from geniehive_control.rpc.certificates import Certificates, given
 from geniehive_control.rpc.guard import caller
 from geniehive_control.rpc.paging import page
 from geniehive_control.rpc.reports import Reports
+from geniehive_control.rpc.route_questions import explain_route, match_routes
+from geniehive_control.rpc.route_questions import kind as kind_of
+from geniehive_control.rpc.route_questions import operation as operation_of
 from geniehive_control.rpc.streams import converse
 from geniehive_control.usage import Usage
 
@@ -32,10 +35,17 @@ _LONGEST_REASON = 1000
 
 class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
     def __init__(
-        self, hub: Hub, control_id: str, certificates: Certificates, usage: Usage, part_bytes: int = _PART_BYTES
+        self,
+        hub: Hub,
+        control_id: str,
+        certificates: Certificates,
+        usage: Usage,
+        loads: Loads,
+        part_bytes: int = _PART_BYTES,
     ) -> None:
         self._hub = hub
         self._usage = usage
+        self._loads = loads
         self._certificates = certificates
         self._control_id = control_id
         self._part_bytes = part_bytes
@@ -49,8 +59,14 @@ class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
             return
         subscribed = _subscribed(first, caller().certificate)
         box = self._hub.subscribe(subscribed)
+        box.put("load", fx.TellLoad())
+        loads = self._loads.reader()
+
+        def messages(effect: fx.Effect) -> Iterable[pb.WatchRoutesResponse]:
+            return loads.messages() if type(effect) is fx.TellLoad else self._messages(effect)
+
         try:
-            await converse(context, box, self._messages, lambda message: self._take(subscribed.subscriber_id, message))
+            await converse(context, box, messages, lambda message: self._take(subscribed.subscriber_id, message))
         finally:
             self._hub.unsubscribe(subscribed.subscriber_id)
 
@@ -124,7 +140,7 @@ class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
 
     async def Resolve(self, request: pb.ResolveRequest, context: Any) -> pb.ResolveResponse:
         found = lookup.resolve(
-            self._hub.registry.table, request.model, _operation(request.operation), with_relays=caller().peer
+            self._hub.registry.table, request.model, operation_of(request.operation), with_relays=caller().peer
         )
         return pb.ResolveResponse(resources=map(self._resolved, found))
 
@@ -136,8 +152,8 @@ class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
         return convert.resource_to_proto(resource)
 
     async def ListRoutes(self, request: pb.ListRoutesRequest, context: Any) -> pb.ListRoutesResponse:
-        kind = _kind(request.kind)
-        operation = _operation(request.operation)
+        kind = kind_of(request.kind)
+        operation = operation_of(request.operation)
         found = sorted(
             (
                 (route.model, route)
@@ -148,6 +164,12 @@ class RoutingService(routing_service_pb2_grpc.RoutingServiceServicer):
         )
         routes, token = page(request, found, convert.route_to_proto)
         return pb.ListRoutesResponse(routes=routes, next_page_token=token)
+
+    async def MatchRoutes(self, request: pb.MatchRoutesRequest, context: Any) -> pb.MatchRoutesResponse:
+        return match_routes(request, self._hub.registry)
+
+    async def ExplainRoute(self, request: pb.ExplainRouteRequest, context: Any) -> pb.ExplainRouteResponse:
+        return explain_route(request, self._hub.registry)
 
 
 def _subscribed(message: pb.WatchRoutesRequest, certificate: Certified | None) -> e.Subscribed:
@@ -171,23 +193,3 @@ def _subscribed(message: pb.WatchRoutesRequest, certificate: Certified | None) -
 def _words(message: str) -> str:
     """A gateway's reason, as it can stand in one line of the log."""
     return "".join(c if c.isprintable() else " " for c in message[:_LONGEST_REASON]) or "no reason given"
-
-
-def _operation(number: int) -> Operation | None:
-    """None: any."""
-    if number == 0:
-        return None
-    try:
-        return Operation(number)
-    except ValueError as error:
-        raise field_invalid("operation", f"{number} is none that this version knows") from error
-
-
-def _kind(number: int) -> NameKind | None:
-    """None: any."""
-    if number == 0:
-        return None
-    try:
-        return NameKind(number)
-    except ValueError as error:
-        raise field_invalid("kind", f"{number} is none that this version knows") from error

@@ -24,6 +24,7 @@ from geniehive.v1 import (
 )
 from geniehive_control.hub import Hub
 from geniehive_control.joining import Joining
+from geniehive_control.loads import Loads
 from geniehive_control.rpc.admin_service import AdminService
 from geniehive_control.rpc.auth import Authenticator
 from geniehive_control.rpc.certificates import Certificates
@@ -114,6 +115,7 @@ class Server:
         intervals: Intervals,
         control_id: str,
         usage: Usage,
+        loads: Loads,
         quiet: float = QUIET,
         joining: Joining | None = None,
         idle_ms: int = _IDLE_MS,
@@ -130,8 +132,8 @@ class Server:
         self._server = grpc.aio.server(interceptors=[Guard(authenticator)], options=options)
         # Abstract: the guard answers for the methods that stand in the contract before they are served.
         nodes = NodeService(hub, intervals, certificates)
-        routing = RoutingService(hub, control_id, certificates, usage)  # type: ignore[abstract]
-        registry = RegistryService(hub, control_id, usage, quiet)  # type: ignore[abstract]
+        routing = RoutingService(hub, control_id, certificates, usage, loads)  # type: ignore[abstract]
+        registry = RegistryService(hub, control_id, usage, quiet)
         admin = AdminService(hub, certificates)  # type: ignore[abstract]
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(nodes, self._server)
         routing_service_pb2_grpc.add_RoutingServiceServicer_to_server(routing, self._server)

@@ -4,10 +4,12 @@ from google.protobuf.duration_pb2 import Duration
 
 from geniehive import convert, failures
 from geniehive.failures import Refused
+from geniehive.rules import names
 from geniehive.rules.model import Service
 from geniehive.v1 import failure_pb2, registry_service_pb2
 from geniehive_control.core.effects import Refused as RefusedItem
 from geniehive_control.core.events import Now
+from geniehive_control.core.figures import Figures
 from geniehive_control.core.hosts import HostState
 from geniehive_control.core.registry import Registry
 from geniehive_control.core.subscriber import Subscriber
@@ -43,13 +45,19 @@ def host_view(host: HostState, now: Now | None) -> registry_service_pb2.HostView
     return view
 
 
-def service_view(host: HostState, service: Service, now: Now | None) -> registry_service_pb2.ServiceView:
+def service_view(
+    host: HostState, service: Service, figures: Figures, now: Now | None
+) -> registry_service_pb2.ServiceView:
     """`now` None: without its load."""
     view = registry_service_pb2.ServiceView(
         service=convert.service_to_proto(service),
         upstream=convert.upstream_to_proto(host.upstream(service)),
         refused=(refused_item(item) for item in host.refused.get(service.service, ())),
     )
+    for asset in service.assets:
+        speed = figures.speed(names.endpoint_resource(service.service, asset.upstream_name))
+        if speed is not None:
+            view.speeds[asset.upstream_name].CopyFrom(convert.speed_to_proto(speed))
     if now is not None and (load := host.load_of(service.service, now)) is not None:
         view.load.CopyFrom(convert.service_load_to_proto(load))
     return view

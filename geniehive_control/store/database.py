@@ -12,13 +12,16 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from geniehive.rules.identity import PeerKind
-from geniehive.rules.model import ClientKey, Condition, Host, Scope, Service
+from geniehive.rules.model import Alias, BenchmarkSample, ClientKey, Condition, Host, Role, Scope, Service
 from geniehive_control.core import tokens, trust
+from geniehive_control.core.benchmarks import Query as SampleQuery
 from geniehive_control.core.records import Origin, Stored, StoredCertificate, StoredHost, StoredKey, StoredToken
 from geniehive_control.core.usage import Batch, Group, Query, Who
 from geniehive_control.ports import Audit
+from geniehive_control.store import benchmarks as sample_rows
 from geniehive_control.store import engine as engines
 from geniehive_control.store import migrate
+from geniehive_control.store import profiles as profile_rows
 from geniehive_control.store import usage as usage_rows
 from geniehive_control.store.tables import audit, certificates, client_keys, cluster, hosts, join_tokens, services
 
@@ -90,6 +93,9 @@ class Database:
             found_certificates = tuple(map(_certificate, rows))
             rows = await connection.execute(sa.select(join_tokens).order_by(join_tokens.c.created))
             found_tokens = tuple(map(_token, rows))
+            samples = await sample_rows.newest(connection)
+            found_roles, found_aliases = await profile_rows.load(connection)
+            learned = await usage_rows.learned(connection)
             reported = await usage_rows.reported(connection)
         return Stored(
             cluster_id=cluster_id,
@@ -97,6 +103,10 @@ class Database:
             keys=found_keys,
             certificates=found_certificates,
             tokens=found_tokens,
+            samples=tuple(samples),
+            roles=found_roles,
+            aliases=found_aliases,
+            learned=tuple(learned),
             reported=reported,
         )
 
@@ -145,6 +155,7 @@ class Database:
     async def forget_host(self, host_id: str, line: Audit) -> None:
         async with engines.step(self._engine) as connection:
             await connection.execute(sa.delete(hosts).where(hosts.c.host_id == host_id))
+            await sample_rows.forget_host(connection, host_id)
             await _revoke(connection, PeerKind.NODE, host_id, line.at)
             await _note(connection, line)
 
@@ -223,6 +234,37 @@ class Database:
     async def prune_usage(self, first: int, since: float) -> dict[Who, int]:
         async with engines.step(self._engine) as connection:
             return await usage_rows.prune(connection, first, since)
+
+    async def add_samples(self, samples: Sequence[BenchmarkSample], most: int, line: Audit) -> set[str]:
+        async with engines.step(self._engine) as connection:
+            added = await sample_rows.add(connection, self._insert, samples, most)
+            if added:
+                await _note(connection, line)
+        return added
+
+    async def samples(self, query: SampleQuery) -> list[BenchmarkSample]:
+        async with engines.step(self._engine) as connection:
+            return await sample_rows.find(connection, query)
+
+    async def put_role(self, role: Role, line: Audit) -> None:
+        async with engines.step(self._engine) as connection:
+            await profile_rows.put_role(connection, self._insert, role)
+            await _note(connection, line)
+
+    async def drop_role(self, role_id: str, line: Audit) -> None:
+        async with engines.step(self._engine) as connection:
+            await profile_rows.drop_role(connection, role_id)
+            await _note(connection, line)
+
+    async def put_alias(self, alias: Alias, line: Audit) -> None:
+        async with engines.step(self._engine) as connection:
+            await profile_rows.put_alias(connection, self._insert, alias)
+            await _note(connection, line)
+
+    async def drop_alias(self, alias: str, line: Audit) -> None:
+        async with engines.step(self._engine) as connection:
+            await profile_rows.drop_alias(connection, alias)
+            await _note(connection, line)
 
     async def ping(self) -> None:
         # A new value each time: SQLite does not write one that is as it was, and a full disk would go unseen.

@@ -140,3 +140,31 @@ usage_reports = Table(
     Column("sequence", BigInteger, nullable=False),
     Column("at", Double, nullable=False),
 )
+
+# Those made by operators; what a file has is in the file.
+roles = Table(
+    "roles",
+    metadata,
+    Column("role_id", String(63), primary_key=True),
+    Column("body", Text, nullable=False),
+)
+
+aliases = Table(
+    "aliases",
+    metadata,
+    # A name or a glob.
+    Column("alias", String(512), primary_key=True),
+    Column("target", Text, nullable=False),
+)
+
+benchmark_samples = Table(
+    "benchmark_samples",
+    metadata,
+    Column("sample_id", String(128), primary_key=True),
+    # "host/service". It may be gone: what was measured stays.
+    Column("service", String(127), nullable=False, index=True),
+    Column("asset_id", Text, nullable=False),
+    Column("workload", Text, nullable=False),
+    Column("measured", Double, nullable=False),
+    Column("body", Text, nullable=False),
+)

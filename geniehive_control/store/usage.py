@@ -11,11 +11,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from geniehive_control.core.usage import NUMBERS, Batch, By, Group, Key, Query, Who
+from geniehive_control.core.figures import EndpointOutcomes
+from geniehive_control.core.usage import NUMBERS, Batch, By, Group, Key, Query, Who, outcomes
 from geniehive_control.store.tables import usage, usage_reports
 
 # Rows per statement: to make their parameters takes the event loop some milliseconds.
 _ROWS = 100
+# Speeds are learned from these after a restart.
+_LEARNED_HOURS = 24
 
 _COLUMNS: Mapping[By, sa.ColumnElement[Any]] = {
     By.KEY: usage.c.key_id,
@@ -59,6 +62,17 @@ async def reported(connection: AsyncConnection) -> dict[Who, int]:
     """The last report of each process that is in there."""
     rows = await connection.execute(sa.select(usage_reports))
     return {(row.gateway_id, row.instance_id): row.sequence for row in rows}
+
+
+async def learned(connection: AsyncConnection) -> list[EndpointOutcomes]:
+    """What was seen of endpoints in the last day of which anything is in there."""
+    newest = await connection.scalar(sa.select(sa.func.max(usage.c.hour)))
+    if newest is None:
+        return []
+    sums = [sa.func.sum(usage.c[name]) for name in NUMBERS]
+    found = sa.select(usage.c.endpoint, usage.c.model, *sums).group_by(usage.c.endpoint, usage.c.model)
+    rows = await connection.execute(found.where(usage.c.hour > newest - _LEARNED_HOURS, usage.c.endpoint != ""))
+    return [outcomes(row[0], row[1], "", [_number(value) for value in row[2:]]) for row in rows]
 
 
 async def groups(connection: AsyncConnection, query: Query) -> list[Group]:

@@ -122,6 +122,8 @@ class _State:
     source: Source
     snapshot: Snapshot | None = None
     figures: Figures = _NO_FIGURES
+    # When these were seen.
+    looked: float = 0.0
     trouble: Trouble | None = None
     detail: str = ""
     runtime: str | None = None  # known from a failed look, before there was a good one
@@ -153,7 +155,7 @@ class Catalog:
         effects: list[Effect] = []
         match event:
             case Looked():
-                self._looked(self._states[event.source], event)
+                self._looked(self._states[event.source], event, now)
             case Missed():
                 self._missed(self._states[event.source], event, now)
             case Joined():
@@ -180,7 +182,7 @@ class Catalog:
             effects.append(offer)
         return effects
 
-    def load(self, relayed: Mapping[str, int]) -> list[ServiceLoad]:
+    def load(self, relayed: Mapping[str, int], now: float) -> list[ServiceLoad]:
         """Figures of all listed services. `relayed`: requests passing through the relay, by service id."""
         loads = []
         for state in self._states.values():
@@ -190,6 +192,7 @@ class Catalog:
             loads.append(
                 ServiceLoad(
                     service=names.join_service(self._host.host_id, state.service_id),
+                    age_seconds=None if figures == _NO_FIGURES else max(0.0, now - state.looked),
                     running=figures.running,
                     queued=figures.queued,
                     relayed=relayed.get(state.service_id, 0),
@@ -199,9 +202,10 @@ class Catalog:
 
     # Events.
 
-    def _looked(self, state: _State, event: Looked) -> None:
+    def _looked(self, state: _State, event: Looked, now: float) -> None:
         state.snapshot = event.snapshot
         state.figures = event.figures
+        state.looked = now
         state.trouble = None
         state.count = 0
 

@@ -38,12 +38,14 @@ _HEADERS = [
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a source is, and its key, which is a secret. paths: of the API, with its own in their place."""
+    """Where a source is, and its key, which is a secret. paths: of the API, with its own in their place. runtime: if it
+    is known."""
 
     origin: Origin
     base_path: str
     key: str | None = field(default=None, repr=False)
     paths: Mapping[str, str] = field(default_factory=dict, hash=False)
+    runtime: str = ""
 
 
 @dataclass(frozen=True, slots=True)

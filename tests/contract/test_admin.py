@@ -3,6 +3,8 @@
 import time
 from typing import Any
 
+import grpc
+
 from geniehive import convert
 from geniehive.rules.model import ClientKey, Scope
 from geniehive.v1 import admin_service_pb2 as pb
@@ -171,6 +173,8 @@ async def test_callers_need_scope_admin() -> None:
             call = control.admin.ListClientKeys(pb.ListClientKeysRequest(), metadata=metadata)
             error = await refused(call)
             assert (error.name, error.metadata) == ("SCOPE_MISSING", {"needs": "admin"})
-        # Roles and the like need operate; they stand in the contract, but are not served yet.
+        # Commands need operate; they stand in the contract, but are not served yet.
         for metadata, name in ((as_("read"), "SCOPE_MISSING"), (as_("operate"), "NOT_SERVED"), (ADMIN, "NOT_SERVED")):
-            assert (await refused(control.admin.CreateRole(pb.CreateRoleRequest(), metadata=metadata))).name == name
+            error = await control.stream(control.admin.RunCommand(pb.RunCommandRequest(), metadata=metadata)).ending()
+            assert error.name == name
+        assert (error.code, error.message[:12]) == (grpc.StatusCode.UNIMPLEMENTED, "this version")

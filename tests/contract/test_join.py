@@ -580,7 +580,7 @@ async def test_a_gateway_has_no_rights_but_its_own_whatever_key_it_names() -> No
             admin.CreateClientKey(admin_service_pb2.CreateClientKeyRequest(scopes=[4]), metadata=named),
             admin.CreateJoinToken(admin_service_pb2.CreateJoinTokenRequest(), metadata=named),
             admin.ForgetHost(admin_service_pb2.ForgetHostRequest(host_id="gpu-1"), metadata=named),
-            joined[GATEWAY].registry.ListHosts(registry_service_pb2.ListHostsRequest(), metadata=named),
+            joined[GATEWAY].registry.GetHost(registry_service_pb2.GetHostRequest(host_id="gpu-1"), metadata=named),
         ):
             assert (await refused(call)).name == "SCOPE_MISSING"
         asked = routing_service_pb2.ResolveRequest(model="none")

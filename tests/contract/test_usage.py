@@ -14,6 +14,7 @@ from geniehive.v1 import usage_pb2
 from geniehive.v1.load_pb2 import RouteLoad
 from geniehive.v1.registry_service_pb2 import UsageDimension as By
 from geniehive.v1.request_pb2 import OPERATION_CHAT, OPERATION_EMBEDDINGS
+from tests.support.cluster import service
 from tests.support.control_server import AS_NODE, Control, Stream, as_, for_client, refused, running_control, until
 from tests.support.fake_store import FakeStore
 
@@ -370,3 +371,65 @@ async def test_a_gateway_reports_for_itself_alone_and_only_while_it_is_one() -> 
         await stream.send(report(2, row(), gateway="gpu-1"))
         assert (await stream.ending()).name == "CREDENTIAL_REVOKED"
         assert await requests(control) == {(): 1}
+
+
+FAST = {
+    "requests": 5, "requests_succeeded": 5, "requests_with_tokens": 5, "completion_tokens": 1000, "decode_tokens": 1000,
+    "decode_seconds": 25.0, "prefill_tokens": 5000, "prefill_seconds": 5.0, "cold_starts": 1, "cold_start_seconds": 8.0,
+}  # fmt: skip
+LEARNED = {"prefill_tokens_per_second": 1000.0, "decode_tokens_per_second": 40.0, "load_seconds": 8.0}
+
+
+async def speed(control: Control) -> dict[str, float]:
+    """Of the endpoint in the table, and of the service's view: these are the same."""
+    resolved = await control.routing.Resolve(routing.ResolveRequest(model="m"), metadata=READ)
+    (endpoint,) = [r.endpoint for r in resolved.resources if r.HasField("endpoint")]
+    view = await control.registry.GetService(pb.GetServiceRequest(service="gpu-1/ollama"), metadata=READ)
+    shown = view.service.speeds
+    assert endpoint.HasField("speed") == ("m" in shown)
+    if endpoint.HasField("speed"):
+        assert endpoint.speed == shown["m"]
+    return {field.name: value for field, value in endpoint.speed.ListFields()}
+
+
+async def test_speeds_are_learned_from_reports_and_outlive_a_restart() -> None:
+    async with running_control() as control:
+        await control.node("gpu-1", service("gpu-1/ollama", "m"))
+        gateway = await control.gateway()
+        assert await speed(control) == {}
+        stream = await opened(control)
+        told = report(1, row(**FAST), row("x", "endpoint/gpu-1/ollama/gone", **FAST))
+        await stream.send(told)
+        await accepted(stream, 1)
+        assert await speed(control) == LEARNED
+        while gateway.table["endpoint/gpu-1/ollama/m"].content.speed is None:
+            await gateway.apply()
+        assert list(control.hub.registry.figures) == ["endpoint/gpu-1/ollama/m"]
+        # The same report once more counts nothing.
+        before = control.hub.registry.figures.decode("endpoint/gpu-1/ollama/m")
+        again = await opened(control)
+        await again.send(told)
+        await accepted(again, 1)
+        assert control.hub.registry.figures.decode("endpoint/gpu-1/ollama/m") == before
+        held = {name: resource.version for name, resource in gateway.table.items()}
+        store = control.store
+    async with running_control(store) as control:
+        # Before its node is there again.
+        assert await speed(control) == LEARNED
+        gateway = control.watch()
+        await gateway.subscribe(held)
+        (part,) = await gateway.apply()
+        assert (list(part.changed), list(part.removed)) == ([], [])
+
+
+async def test_a_watcher_of_services_hears_of_speeds() -> None:
+    async with running_control() as control:
+        await control.node("gpu-1", service("gpu-1/ollama", "m"))
+        call = control.registry.WatchRegistry(pb.WatchRegistryRequest(kinds=[pb.OBJECT_KIND_SERVICE]), metadata=READ)
+        watch = control.stream(call)
+        while not (await watch.answer()).HasField("synced"):
+            pass
+        stream = await opened(control)
+        await stream.send(report(1, row(**FAST)))
+        changed = (await watch.answer()).changed.service
+        assert {name: found.decode_tokens_per_second for name, found in changed.speeds.items()} == {"m": 40.0}

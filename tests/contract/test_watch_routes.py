@@ -2,8 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from geniehive.rules.model import Resource, Upstream
 from geniehive.v1 import registry_service_pb2, routing_service_pb2
+from geniehive.v1.load_pb2 import ServiceLoad
+from geniehive_control import loads
 from geniehive_control.core.table import Table
 from geniehive_control.rpc.certificates import Certificates
 from geniehive_control.rpc.routing_service import RoutingService
@@ -135,6 +139,66 @@ async def test_step_4_one_update_in_flight_and_changes_merge() -> None:
         assert not names & {"route/m0", "route/m1", "route/m2", "route/m3"}
 
 
+async def test_step_5_load_of_services_that_changed() -> None:
+    async with running_control(load_interval=0.05) as control:
+        node = await control.node("gpu-1", OLLAMA, service("gpu-1/other", "m"))
+        busy = ServiceLoad(service="gpu-1/ollama", running=2, queued=1, tokens_per_second=9.0, age_seconds=0.5)
+        await node.load(busy)
+        gateway = await control.gateway()
+        sample = (await gateway.told("load")).load
+        (load,) = sample.services
+        assert (load.service, load.running, load.queued) == ("gpu-1/ollama", 2, 1)
+        assert load.age_seconds >= 0.5
+        assert not load.HasField("tokens_per_second"), "nobody balances by it"
+        assert sample.stale_after.ToNanoseconds() == 500_000_000
+        await node.load(busy, ServiceLoad(service="gpu-1/other", running=1))
+        told: set[str] = set()
+        while "gpu-1/other" not in told:
+            told |= {load.service for load in (await gateway.told("load")).load.services}
+        # One that comes later is told everything at once.
+        later = control.watch()
+        await later.subscribe()
+        await later.apply()
+        sample = later.loads[0] if later.loads else (await later.told("load")).load
+        assert {load.service for load in sample.services} == {"gpu-1/ollama", "gpu-1/other"}
+
+
+async def test_step_5_a_gateway_that_reads_late_gets_the_newest() -> None:
+    async with running_control(load_interval=1000.0) as control:
+        node = await control.node("gpu-1", OLLAMA)
+        await control.gateway()
+        reader = control.loads.reader()
+        for running in range(1, 4):
+            await node.load(ServiceLoad(service="gpu-1/ollama", running=running))
+            await until(lambda running=running: _running(control) == running)  # type: ignore[misc]
+            control.loads.gather()
+            control.hub.tell_loads()
+        ((message,), nothing) = (list(reader.messages()), list(reader.messages()))
+        assert [load.running for load in message.load.services] == [3]
+        assert nothing == []
+
+
+async def test_step_5_much_load_comes_in_several_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loads, "_MOST", 2)
+    async with running_control(load_interval=1000.0) as control:
+        names = [f"gpu-1/s{number}" for number in range(5)]
+        node = await control.node("gpu-1", *(service(name, "m") for name in names))
+        await node.load(*(ServiceLoad(service=name, running=1) for name in names))
+        await until(lambda: _running(control, "gpu-1/s4") == 1)
+        one, other = control.loads.reader(), control.loads.reader()
+        messages = list(one.messages())
+        assert [len(message.load.services) for message in messages] == [2, 2, 1]
+        assert sorted(load.service for message in messages for load in message.load.services) == names
+        # Ages too: two who keep up get the same, made once.
+        assert list(other.messages()) == messages
+
+
+def _running(control: Control, name: str = "gpu-1/ollama") -> int | None:
+    host = control.hub.registry.host("gpu-1")
+    assert host is not None
+    return host.loads[name].running if name in host.loads else None
+
+
 async def test_step_6_a_restart_removes_nothing_and_takes_no_routable() -> None:
     async with running_control() as control:
         await control.node("gpu-1", OLLAMA)
@@ -186,7 +250,9 @@ async def test_parts_are_of_the_size_asked_for() -> None:
     async with running_control() as control:
         await control.node("gpu-1", service("gpu-1/b", *(f"m{number}" for number in range(50))))
         certificates = Certificates(control.hub, None)
-        routing = RoutingService(control.hub, "c", certificates, control.usage, part_bytes=500)  # type: ignore[abstract]
+        routing = RoutingService(  # type: ignore[abstract]
+            control.hub, "c", certificates, control.usage, control.loads, part_bytes=500
+        )
         gateway = control.watch()
         await gateway.subscribe()
         await gateway.apply()

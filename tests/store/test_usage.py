@@ -126,3 +126,29 @@ async def test_many_rows_at_once(database: Database) -> None:
     await database.add_usage(batch(1, *rows), 1.0)
     await database.add_usage(batch(2, *rows), 1.0)
     assert await requests(database, query()) == [(2100,)]
+
+
+async def test_what_was_learned_in_the_last_day_is_loaded(database: Database) -> None:
+    assert (await database.load()).learned == ()
+    seen = numbers(
+        requests_succeeded=2, attempts=3, attempts_cut=1, requests_with_tokens=2, completion_tokens=30,
+        decode_tokens=30, decode_seconds=0.5, prefill_tokens=100, prefill_seconds=0.25, cold_starts=1,
+        cold_start_seconds=4.0, duration_3=2,
+    )  # fmt: skip
+    rows = [
+        (key(), seen),
+        (key(hour=HOUR - 23, key_id="other"), seen),
+        (key(hour=HOUR - 24), seen),
+        (key("n"), seen),
+        (key("n", endpoint=""), seen),
+    ]
+    await database.add_usage(batch(1, *rows), 1.0)
+    learned = {(found.endpoint, found.model): found for found in (await database.load()).learned}
+    assert learned.keys() == {("endpoint/gpu-1/ollama/m", "m"), ("endpoint/gpu-1/ollama/n", "n")}
+    found = learned["endpoint/gpu-1/ollama/m", "m"]
+    assert (found.attempts, found.cut, found.succeeded, found.with_tokens) == (6, 2, 4, 4)
+    assert (found.completion_tokens, found.decode_tokens, found.decode_seconds) == (60, 60, 1.0)
+    assert (found.prefill_tokens, found.prefill_seconds) == (200, 0.5)
+    assert (found.cold_starts, found.cold_start_seconds, found.gateway) == (2, 8.0, "")
+    assert [n for n, count in enumerate(found.duration) if count] == [3]
+    assert found.duration[3] == 4

@@ -6,14 +6,13 @@ from typing import Any, TypeVar
 
 from geniehive.rules import names
 from geniehive.rules.identity import PeerKind
-from geniehive.rules.model import ClientKey, Endpoint, Inventory, Resource, Service, Upstream
-from geniehive_control.core import compile
+from geniehive.rules.model import ClientKey, Inventory, Resource, Service, Upstream
 from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
 from geniehive_control.core.events import Event, Now
 from geniehive_control.core.records import Origin, Stored, StoredCertificate, StoredHost
 from geniehive_control.core.registry import COMPILE_EVERY, Pace, Registry
-from geniehive_control.core.table import version
+from geniehive_control.core.table import Table, version
 from geniehive_control.core.trust import Certified
 from geniehive_control.core.verdict import Life
 from tests.support.cluster import inventory
@@ -35,11 +34,12 @@ class Driver:
         *,
         certificates: Iterable[StoredCertificate] = (),
         tls: bool = False,
+        machine_id: str | None = None,
     ) -> None:
         self.time = 100.0
         stored = Stored(cluster_id="c1", hosts=tuple(hosts), certificates=tuple(certificates))
         pace = Pace(lease_ttl=lease_ttl, restart_grace=restart_grace)
-        self.registry = Registry(stored, self.now, pace, configured, tls=tls)
+        self.registry = Registry(stored, self.now, pace, configured, tls=tls, machine_id=machine_id)
         self.effects: list[fx.Effect] = []
         self._numbers = itertools.count(1)
 
@@ -210,25 +210,26 @@ def check(registry: Registry) -> None:
 
 def compiled(registry: Registry) -> dict[str, object]:
     """The table compiled anew, all at once."""
-    table: dict[str, object] = {}
+    held = registry._table
+    fresh = Table(held.routing)
+    for host in registry.hosts():
+        assert host.info is not None
+        fresh.put_host(host.info)
     services = list(registry.services())
-    models = {asset.asset_id for _, service in services for asset in service.assets}
-    models |= {service.service for _, service in services}
-    by_name = {service.service: service for _, service in services}
-    for model in models:
-        having = [
-            compile.offer(service, asset, endpoint)
-            for _, service in services
-            for endpoint, asset in compile.endpoints(service).items()
-            if asset.asset_id == model
-        ]
-        if (route := compile.route(model, having, by_name.get(model))) is not None:
-            table[names.route_resource(model)] = route
     for host, service in services:
-        table[names.upstream_resource(service.service)] = host.upstream(service)
-        for asset in service.assets:
-            name = names.endpoint_resource(service.service, asset.upstream_name)
-            table[name] = Endpoint(service=service.service, asset=asset)
+        fresh.put_service(service)
+        fresh.put_upstream(host.upstream(service))
+    fresh.set_profiles(registry.catalogue.roles, registry.catalogue.aliases)
+    for endpoint, speed in held.merits._speeds.items():
+        fresh.put_speed(endpoint, speed)
+    for endpoint, seconds in held.merits._latencies.items():
+        fresh.put_latency(endpoint, seconds)
+    for (service_name, asset_id), samples in held.merits._samples.items():
+        fresh.put_benchmarks(service_name, asset_id, samples)
+    for model, tokens in held.naming._expected.items():
+        fresh.put_expected(model, tokens)
+    fresh.compile()
+    table: dict[str, object] = {name: fresh.content(name) for name in fresh}
     for host in registry.hosts():
         if host.relay is not None:
             table[names.relay_resource(host.host_id)] = host.relay

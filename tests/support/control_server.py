@@ -30,6 +30,7 @@ from geniehive.v1 import (
     admin_service_pb2,
     admin_service_pb2_grpc,
     credential_pb2,
+    load_pb2,
     node_service_pb2,
     node_service_pb2_grpc,
     registry_service_pb2_grpc,
@@ -42,6 +43,7 @@ from geniehive_control.core.records import Origin, StoredCertificate
 from geniehive_control.core.registry import Pace, Registry
 from geniehive_control.hub import Hub
 from geniehive_control.joining import Joining
+from geniehive_control.loads import Loads
 from geniehive_control.ports import Audit
 from geniehive_control.rpc.auth import Authenticator, Required, digest
 from geniehive_control.rpc.node_service import Intervals
@@ -199,6 +201,9 @@ class Node(Stream):
     async def beat(self) -> None:
         await self.send(node_service_pb2.SessionRequest(heartbeat=node_service_pb2.Heartbeat()))
 
+    async def load(self, *services: load_pb2.ServiceLoad) -> None:
+        await self.send(node_service_pb2.SessionRequest(load=node_service_pb2.Load(services=services)))
+
     def keep_alive(self, interval: float = 0.1) -> None:
         async def beat() -> None:
             while True:
@@ -220,6 +225,7 @@ class Gateway(Stream):
     def __init__(self, call: Any) -> None:
         super().__init__(call)
         self.trust: credential_pb2.Trust | None = None
+        self.loads: list[routing_service_pb2.WatchRoutesResponse.LoadSample] = []
         self.table: dict[str, Resource] = {}
         self.updates = 0
 
@@ -230,9 +236,12 @@ class Gateway(Stream):
         await self.send(routing_service_pb2.WatchRoutesRequest(subscribe=subscribe))
 
     async def told(self, kind: str) -> Any:
-        """The next message of this kind; trust that comes before it is kept."""
+        """The next message of this kind; trust and load that come before it are kept."""
         while not (answer := await self.answer()).HasField(kind):
             assert answer is not None
+            if answer.HasField("load"):
+                self.loads.append(answer.load)
+                continue
             assert answer.HasField("trust"), answer
             self.trust = answer.trust
         if kind == "trust":
@@ -337,11 +346,13 @@ class Control:
         store: FakeStore,
         addresses: Addresses,
         usage: Usage,
+        loads: Loads,
         authority: certificates.Authority | None = None,
         own: OwnCertificate | None = None,
     ) -> None:
         self.hub = hub
         self.usage = usage
+        self.loads = loads
         self.server = server
         self.store = store
         self.address = addresses.plain
@@ -484,6 +495,7 @@ async def running_control(
     certificate_seconds: float = 3600.0,
     idle_ms: int = 300_000,
     report_interval: float = 5.0,
+    load_interval: float = 1.0,
 ) -> AsyncIterator[Control]:
     """tls: with the listeners for other machines; an authority: by this CA, for a control that restarts."""
     store = store or FakeStore()
@@ -494,7 +506,7 @@ async def running_control(
     registry = Registry(stored, now, pace, configured(), tls=tls is not False)
     hub = Hub(registry, store, clock, Backoff(0.01, 0.02))
     required = required or Required(node_keys=(digest(NODE_SECRET),))
-    intervals = Intervals(lease_ttl=lease_ttl, heartbeat=lease_ttl / 3, load=1.0)
+    intervals = Intervals(lease_ttl=lease_ttl, heartbeat=lease_ttl / 3, load=load_interval)
     authority = own = listeners = joining = None
     if tls is not False:
         authority = certificates.Authority(*certificates.make_authority("test", now.wall)) if tls is True else tls
@@ -504,11 +516,13 @@ async def running_control(
         joining = Joining(hub, store, issuer, certificate_seconds, lambda port: [f"192.0.2.1:{port}"])
     authenticator = Authenticator(required, registry.keys, clock.wall, registry.trust, registry.cluster_id)
     usage = Usage(hub, store, clock, stored.reported, interval=report_interval)
-    server = Server(hub, authenticator, intervals, "control-1", usage, quiet, joining, idle_ms)
+    loads = Loads(hub, load_interval)
+    server = Server(hub, authenticator, intervals, "control-1", usage, loads, quiet, joining, idle_ms)
     hub.start()
     usage.start()
+    loads.start()
     addresses = await server.start("127.0.0.1:0", listeners)
-    control = Control(hub, server, store, addresses, usage, authority, own)
+    control = Control(hub, server, store, addresses, usage, loads, authority, own)
     try:
         yield control
         assert not hub.tasks.failed.done(), "a background task failed"

@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from geniehive.rules.identity import PeerKind
-from geniehive.rules.model import ClientKey
+from geniehive.rules.model import Alias, BenchmarkSample, ClientKey, Role
+from geniehive_control.core.benchmarks import Query as SampleQuery
 from geniehive_control.core.records import Stored, StoredCertificate, StoredHost, StoredKey, StoredToken
-from geniehive_control.core.usage import NUMBERS, Batch, By, Group, Key, Query, Who
+from geniehive_control.core.usage import NUMBERS, Batch, By, Group, Key, Query, Who, outcomes
 from geniehive_control.ports import Audit, StoreUnavailable
 
 
@@ -20,6 +21,9 @@ class FakeStore:
         self.keys: dict[str, StoredKey] = {}
         self.certificates: dict[str, StoredCertificate] = {}
         self.tokens: dict[str, StoredToken] = {}
+        self.benchmarks: dict[str, BenchmarkSample] = {}
+        self.roles: dict[str, Role] = {}
+        self.aliases: dict[str, Alias] = {}
         self.audit: list[Audit] = []
         self.rows: dict[Key, list[float]] = {}
         self.reported: dict[Who, int] = {}
@@ -42,6 +46,12 @@ class FakeStore:
             keys=tuple(self.keys.values()),
             certificates=tuple(self.certificates.values()),
             tokens=tuple(self.tokens.values()),
+            samples=tuple(self.benchmarks.values()),
+            roles=tuple(self.roles.values()),
+            aliases=tuple(self.aliases.values()),
+            learned=tuple(
+                outcomes(key.endpoint, key.model, "", sums) for key, sums in self.rows.items() if key.endpoint
+            ),
             reported=dict(self.reported),
         )
 
@@ -133,6 +143,46 @@ class FakeStore:
         await self._step("prune_usage")
         self.rows = {key: numbers for key, numbers in self.rows.items() if key.hour >= first}
         return dict(self.reported)
+
+    async def add_samples(self, samples: Sequence[BenchmarkSample], most: int, audit: Audit) -> set[str]:
+        await self._step("add_samples")
+        new = {s.sample_id: s for s in reversed(samples) if s.sample_id not in self.benchmarks}
+        self.benchmarks |= new
+        if new:
+            self.audit.append(audit)
+        return set(new)
+
+    async def samples(self, query: SampleQuery) -> list[BenchmarkSample]:
+        await self._step("samples")
+        found = [
+            sample
+            for sample in self.benchmarks.values()
+            if query.service in ("", sample.service)
+            and query.asset_id in ("", sample.asset_id)
+            and query.workload in ("", sample.workload)
+        ]
+        found.sort(key=lambda sample: (-sample.measured, sample.sample_id))
+        return found[query.offset : query.offset + query.limit]
+
+    async def put_role(self, role: Role, audit: Audit) -> None:
+        await self._step("put_role")
+        self.roles[role.role_id] = role
+        self.audit.append(audit)
+
+    async def drop_role(self, role_id: str, audit: Audit) -> None:
+        await self._step("drop_role")
+        self.roles.pop(role_id, None)
+        self.audit.append(audit)
+
+    async def put_alias(self, alias: Alias, audit: Audit) -> None:
+        await self._step("put_alias")
+        self.aliases[alias.alias] = alias
+        self.audit.append(audit)
+
+    async def drop_alias(self, alias: str, audit: Audit) -> None:
+        await self._step("drop_alias")
+        self.aliases.pop(alias, None)
+        self.audit.append(audit)
 
     async def ping(self) -> None:
         await self._step("ping")

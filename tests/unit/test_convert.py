@@ -162,3 +162,20 @@ def test_what_services_have_in_common_is_kept_once() -> None:
     long = convert.service_to_proto(m.Service(service="a/x", ways=(m.Way(reason="r" * 2000),))).ways
     assert convert.ways_from_proto(long) == convert.ways_from_proto(long)
     assert convert.ways_from_proto(long) is not convert.ways_from_proto(long)
+
+
+@given(values(m.ServiceLoad))
+def test_a_brief_load_is_what_requests_are_balanced_by(load: m.ServiceLoad) -> None:
+    assets = tuple(
+        m.AssetLoad(upstream_name=asset.upstream_name, running=asset.running, queued=asset.queued)
+        for asset in load.assets
+        if asset.running is not None or asset.queued is not None
+    )
+    assert convert.brief_load_from_proto(convert.service_load_to_proto(load)) == m.ServiceLoad(
+        service=load.service,
+        age_seconds=load.age_seconds,
+        running=load.running,
+        queued=load.queued,
+        relayed=load.relayed,
+        assets=assets,
+    )

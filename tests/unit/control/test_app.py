@@ -15,10 +15,12 @@ import pytest
 
 from geniehive.channels import Tls, sync_channel
 from geniehive.kit import machine
-from geniehive.kit.errors import EXIT_OK, EXIT_USAGE
+from geniehive.kit.errors import EXIT_OK, EXIT_USAGE, UserError
+from geniehive.rules.model import Strategy
 from geniehive.v1 import admin_service_pb2, admin_service_pb2_grpc, credential_pb2
-from geniehive_control.app import advertised
-from geniehive_control.settings import ControlSettings, TlsSettings
+from geniehive_control.app import advertised, routing_defaults
+from geniehive_control.core.defaults import RoutingDefaults
+from geniehive_control.settings import ControlSettings, RoutingSettings, TlsSettings, WeightSettings
 from geniehive_control.store import migrate
 
 
@@ -204,3 +206,33 @@ def test_wrong_settings(tmp_path: Path, processes: list[Process]) -> None:
     assert "authentication is off" in open_
     assert "hidden" not in away
     assert "127.0.0.1:1" in away
+
+
+def test_routing_as_it_is_set() -> None:
+    assert routing_defaults(RoutingSettings()) == RoutingDefaults()
+    weights = WeightSettings(role_text=0.5, role_runtime=0.5, role_benchmark=0.0, role_family=0.0)
+    found = routing_defaults(
+        RoutingSettings(
+            default_strategy="least_loaded",
+            allow_hosted=True,
+            found_names=False,
+            disable_thinking=False,
+            weights=weights,
+        )
+    )
+    assert (found.strategy, found.allow_hosted) == (Strategy.LEAST_LOADED, True)
+    assert (found.found_names, found.thinking_off) == (False, False)
+    assert (found.weights.role_text, found.weights.service_runtime) == (0.5, 0.45)
+    with pytest.raises(UserError, match=r"service_text, service_runtime, service_benchmark must add up to 1, .* 1\.8"):
+        routing_defaults(RoutingSettings(weights=WeightSettings(service_text=1.0)))
+
+
+def test_a_catalogue_that_is_none(tmp_path: Path, processes: list[Process]) -> None:
+    file = tmp_path / "roles.yaml"
+    file.write_text("roles:\n- {role_id: a, operation: chat, routing_policy: {strategy: fastest}}\n")
+    code, log = start(processes, tmp_path, "--set", f"catalogue={file}").end()
+    assert code == EXIT_USAGE
+    assert f"{file}, line 2: roles[0].routing_policy.strategy: " in log
+    code, log = start(processes, tmp_path, "--set", "routing.default_strategy=fastest").end()
+    assert code == EXIT_USAGE
+    assert "routing.default_strategy" in log

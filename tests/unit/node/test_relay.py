@@ -13,6 +13,7 @@ import trustme
 from geniehive.kit import address
 from geniehive.kit.errors import UserError
 from geniehive.kit.http1 import Client, Origin, Timeouts, Truncated
+from geniehive_node import probing
 from geniehive_node.engines.ask import Target
 from geniehive_node.relay import ERROR_HEADER, RelayServer
 from tests.support.fake_engine import FakeEngine
@@ -579,3 +580,42 @@ async def test_too_many_requests_at_once_are_told_when_to_come_back(
 
 async def test_the_limits_in_time_are_the_gateways(client: Client) -> None:
     assert RelayServer(client, 2.0, token=TOKEN)._timeouts == Timeouts(connect=2.0, first_byte=None, idle=None)
+
+
+async def test_a_probe_asks_the_engine_by_its_cheapest_path_with_its_key(caller: Caller) -> None:
+    async with FakeEngine("vllm", ["m"], key="engine-key") as engine:
+        caller.relay.serve("h", {"engine": replace(target(engine.url, "engine-key"), runtime="vllm")})
+        async with caller.ask("/h/engine/probe", method="GET") as answer:
+            assert (answer.status, await answer.json()) == (200, {"status": "ok"})
+        (asked,) = engine.requests
+        assert (asked.method, asked.path, asked.header("authorization")) == ("GET", "/health", "Bearer engine-key")
+        assert not caller.relay.in_flight()
+        assert await caller.refused("/h/engine/probe", token="another", method="GET") == (401, "unauthorized")
+        assert await caller.refused("/h/other/probe", method="GET") == (404, "unknown-service")
+        assert await caller.refused("/h/engine/probe") == (404, "path-not-allowed")
+
+
+async def test_a_probe_says_what_is_wrong(caller: Caller) -> None:
+    async def unwell(peer: Peer) -> None:
+        await peer.request()
+        await peer.answer(b"", b"503 Service Unavailable")
+
+    async with RawServer(unwell) as server:
+        caller.relay.serve("h", {"engine": replace(target(f"http://127.0.0.1:{server.port}"), runtime="vllm")})
+        assert await caller.refused("/h/engine/probe", method="GET") == (502, "unwell")
+    caller.relay.serve("h", {"engine": target(f"http://127.0.0.1:{address.free_port()}")})
+    assert await caller.refused("/h/engine/probe", method="GET") == (502, "connect-failed")
+
+
+async def test_a_probe_of_a_silent_engine_ends_soon(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "_PATIENCE", Timeouts(connect=1.0, first_byte=0.05, idle=1.0, total=1.0))
+    released = asyncio.Event()
+
+    async def silent(peer: Peer) -> None:
+        await peer.request()
+        await released.wait()
+
+    async with RawServer(silent) as server:
+        caller.relay.serve("h", {"engine": target(f"http://127.0.0.1:{server.port}")})
+        assert await caller.refused("/h/engine/probe", method="GET") == (504, "timeout")
+        released.set()

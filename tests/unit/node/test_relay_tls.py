@@ -2,17 +2,19 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from geniehive.kit import address
+from geniehive.kit import address, tls
 from geniehive.kit.http1 import Client
 from geniehive.membership import Credential
-from geniehive.rules.identity import PeerKind, relay_name
+from geniehive.rules.identity import CONTROL_NAME, PeerKind, relay_name
 from geniehive_node.door import Door
 from geniehive_node.engines.ask import Target
 from geniehive_node.relay import ERROR_HEADER, RelayServer
@@ -88,6 +90,32 @@ async def test_a_gateway_of_the_cluster_gets_through_without_a_token(
             assert answer.status == 200
         (asked,) = [r for r in engine.requests if r.path == CHAT]
     assert asked.header("authorization") == "Bearer engine-key"
+
+
+async def test_control_may_ask_whether_engines_are_well_and_nothing_else(
+    relay: RelayServer, ca: Ca, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    context = control_context(ca, tmp_path)
+    async with FakeEngine("vllm", ["m"]) as engine:
+        relay.serve("h", {"engine": replace(target(engine.url), runtime="vllm")})
+        url = relay.base_url + "/h/engine/probe"
+        async with http.get(url, ssl=context, server_hostname=NAME) as answer:
+            assert answer.status == 200
+        status, message = await Caller(relay, http, context).refused()
+        assert (status, "nothing else" in message) == (403, True)
+        assert [asked.path for asked in engine.requests] == ["/health"]
+
+
+def control_context(ca: Ca, folder: Path) -> ssl.SSLContext:
+    """With control's own certificate."""
+    key = tls.new_key()
+    public = tls.read_csr(tls.make_csr(key, "control"))
+    chain = ca.authority.issue(public, "control", now=time.time(), seconds=DAY, dns=[CONTROL_NAME]).chain
+    file = folder / "control.pem"
+    file.write_bytes(chain + key)
+    context = ssl.create_default_context(cadata=ca.bundle.decode())
+    context.load_cert_chain(file)
+    return context
 
 
 async def test_not_without_a_certificate(relay: RelayServer, node: Credential, http: aiohttp.ClientSession) -> None:

@@ -74,3 +74,14 @@ def test_resources_of_different_kinds_never_share_a_name() -> None:
         names.key_resource("a"),
     ]
     assert made == ["route/a/b", "endpoint/a/b/m", "upstream/a/b", "relay/a", "key/a"]
+
+
+def test_globs() -> None:
+    pattern = names.glob_pattern("claude-*")
+    assert pattern.match("claude-opus")
+    assert pattern.match("claude-")
+    assert not pattern.match("my-claude-opus")
+    # Nothing but "*" is special.
+    assert names.glob_pattern("m[1].?*").match("m[1].?x")
+    assert not names.glob_pattern("m[1].?*").match("m1.?x")
+    assert sorted(["*", "claude-*", "cl*"], key=names.longest_first) == ["claude-*", "cl*", "*"]

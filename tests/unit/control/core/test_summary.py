@@ -1,6 +1,6 @@
 """How the cluster is."""
 
-from geniehive.rules.model import Health
+from geniehive.rules.model import Alias, Health
 from geniehive_control.core import events as e
 from geniehive_control.core import summary
 from tests.support.cluster import service
@@ -50,6 +50,15 @@ def test_warnings() -> None:
     assert summary.summarize(driver.registry).warnings == (
         "the name a/x also stands for a service, which it hides; rename one of them",
         "the clock of host a is -60 s off; set it by NTP",
+    )
+
+
+def test_a_glob_that_hides_much_is_one_warning() -> None:
+    driver = Driver()
+    driver.join("a", service("a/x", "target", *(f"m{n}" for n in range(7))))
+    driver.feed(e.AliasPut(alias=Alias(alias="m*", target="target")))
+    assert summary.summarize(driver.registry).warnings == (
+        "alias m* hides what is called m0, m1, m2, m3, m4 and 2 more; narrow it if that is not meant",
     )
 
 

@@ -2,7 +2,22 @@
 
 import msgspec
 
-from geniehive.rules.model import ClientKey, LoadState, Relay, Service, Upstream
+from geniehive.rules.model import (
+    BenchmarkSample,
+    ClientKey,
+    Endpoint,
+    Host,
+    LoadState,
+    OffloadHint,
+    Relay,
+    Role,
+    Route,
+    RoutingPolicy,
+    Rule,
+    Service,
+    Speed,
+    Upstream,
+)
 from geniehive_control.core.table import Table, version
 from tests.support.cluster import CHAT, EMBEDDINGS, asset, service
 
@@ -26,7 +41,7 @@ def test_each_change_names_what_became_other() -> None:
     assert drop(table, "a/x") == set()
     assert drop(table, "b/y") == {"endpoint/b/y/m", "route/m", "route/b/y"}
     assert len(table) == 0
-    assert table._having == {}
+    assert table.offers.having == {}
 
 
 def test_a_model_that_gets_loaded_makes_no_route_stale() -> None:
@@ -55,7 +70,7 @@ def test_an_endpoint_that_changes_its_name_serves_the_new_one_alone() -> None:
     assert put(table, renamed) == {"endpoint/a/x/u", "route/m", "route/n"}
     assert "route/m" not in table
     assert drop(table, "a/x") == {"endpoint/a/x/u", "route/n", "route/a/x"}
-    assert table._having == {}
+    assert table.offers.having == {}
 
 
 def test_a_version_is_of_what_is_there_now() -> None:
@@ -119,3 +134,64 @@ def test_a_model_may_be_called_like_a_service() -> None:
     table = Table()
     put(table, service("a/x", "a/x"))
     assert drop(table, "a/x") == {"endpoint/a/x/a/x", "route/a/x"}
+
+
+def test_speeds_are_told_with_endpoints_and_hints_with_routes() -> None:
+    table = Table()
+    put(table, service("a/x", "m", asset("e", EMBEDDINGS)))
+    speed = Speed(decode_tokens_per_second=20.0)
+    assert table.put_speed("endpoint/a/x/m", speed) == {"endpoint/a/x/m"}
+    assert table.put_speed("endpoint/a/x/m", speed) == set()
+    assert table.compile() == {"route/m", "route/a/x"}
+    endpoint, route = table.content("endpoint/a/x/m"), table.content("route/m")
+    assert isinstance(endpoint, Endpoint)
+    assert endpoint.speed == speed
+    assert isinstance(route, Route)
+    assert route.offload_hint == OffloadHint(suitability=0.5, basis="20 tok/s")
+    # A load time is no part of it.
+    table.put_speed("endpoint/a/x/m", Speed(decode_tokens_per_second=20.0, load_seconds=9.0))
+    assert not table.stale
+    assert table.put_speed("endpoint/a/x/m", None) == {"endpoint/a/x/m"}
+    assert table.compile() == {"route/m", "route/a/x"}
+    # Of one that is not there it is kept until it comes.
+    assert table.put_speed("endpoint/b/y/m", speed) == set()
+    assert "endpoint/b/y/m" in put(table, service("b/y", "m"))
+    endpoint = table.content("endpoint/b/y/m")
+    assert isinstance(endpoint, Endpoint)
+    assert endpoint.speed == speed
+
+
+def test_benchmarks_go_with_their_host() -> None:
+    table = Table()
+    put(table, service("a/x", "m"))
+    sample = BenchmarkSample(
+        sample_id="1", service="a/x", asset_id="m", workload="chat.x/1", measured=1.0, correctness=1.0
+    )
+    table.put_benchmarks("a/x", "m", [sample])
+    assert table.compile() == {"route/m", "route/a/x"}
+    assert table.merits.workloads() == {"chat.x/1"}
+    drop(table, "a/x")
+    table.drop_host("a")
+    assert table.merits.workloads() == set()
+
+
+def test_a_machine_that_is_of_another_tier_is_judged_again() -> None:
+    table = Table()
+    policy = RoutingPolicy(trust_tiers=Rule(allowed=("own",)))
+    table.set_profiles({"r": Role(role_id="r", operation=CHAT, routing_policy=policy)}, {})
+    put(table, service("a/x", "m"))
+    table.put_host(Host(host_id="a", trust_tier="own"))
+    assert table.compile() == {"route/r"}
+    table.put_host(Host(host_id="a", trust_tier="own", display_name="A"))
+    assert not table.stale
+
+
+def test_who_is_of_no_account_makes_no_role_stale() -> None:
+    table = Table()
+    policy = RoutingPolicy(min_context_tokens=4096)
+    table.set_profiles({"r": Role(role_id="r", operation=CHAT, routing_policy=policy)}, {})
+    put(table, service("a/x", asset("m", context_tokens=8192)))
+    assert "route/r" not in put(table, service("b/x", asset("n", context_tokens=2048)))
+    assert "route/r" not in put(table, service("c/x", asset("e", EMBEDDINGS, context_tokens=8192)))
+    assert "route/r" not in put(table, service("a/x", asset("m", context_tokens=8192, load_state=LoadState.LOADED)))
+    assert "route/r" in put(table, service("d/x", asset("m", context_tokens=9000)))

@@ -1,5 +1,6 @@
 """Refusals of the core and the store -> the one exception of the wire."""
 
+import grpc
 import pytest
 
 from geniehive import failures
@@ -9,13 +10,19 @@ from geniehive_control.ports import StoreUnavailable
 from geniehive_control.rpc.errors import to_refused
 
 
-@pytest.mark.parametrize("why", Why)
+@pytest.mark.parametrize("why", [why for why in Why if why is not Why.ALREADY_EXISTS])
 def test_each_reason_is_one_of_the_contract(why: Why) -> None:
     refused = to_refused(Refusal(why, "text", retry_after=1.5, name="x"))
     assert refused.name == why.name
     assert refused.reason == FailureReason.Value(f"FAILURE_REASON_{why.name}")
     assert refused.code is failures.CODES[refused.reason]
     assert (refused.message, refused.metadata, refused.retry_after) == ("text", {"name": "x"}, 1.5)
+
+
+def test_one_is_a_code_alone() -> None:
+    refused = to_refused(Refusal(Why.ALREADY_EXISTS, "text"))
+    assert (refused.reason, refused.code) == (0, grpc.StatusCode.ALREADY_EXISTS)
+    assert refused.message == "text"
 
 
 def test_the_store() -> None:

@@ -298,11 +298,13 @@ def test_load_names_every_service_and_forgets_figures_of_the_dead() -> None:
     play = Play(OLLAMA, OTHER)
     play(Looked(source=OLLAMA.key, snapshot=snapshot("a"), figures=Figures(running=2, queued=1)))
     play(FirstLooksDone())
-    (load,) = play.catalog.load({"ollama": 3})
+    (load,) = play.catalog.load({"ollama": 3}, play.now + 0.5)
     assert (load.service, load.running, load.queued, load.relayed) == ("h/ollama", 2, 1, 3)
+    assert load.age_seconds == 0.5, "as old as the look that found it"
     play.missed(OLLAMA)
-    (load,) = play.catalog.load({})
+    (load,) = play.catalog.load({}, play.now)
     assert (load.running, load.queued, load.relayed) == (None, None, 0)
+    assert load.age_seconds is None
 
 
 def test_an_engine_that_loads_at_the_first_look_may_have_a_chat_model() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
 from gateway.core.cors import Cors
 from gateway.core.crew import Levels
+from gateway.core.latency import Latencies
 from gateway.core.metrics import Metrics
 from gateway.core.plan import Limits
 from gateway.core.sums import Sums
@@ -21,7 +23,7 @@ from gateway.core.table import Rejected, Table
 from gateway.http.access import AccessLog, Output
 from gateway.http.calls import Calls
 from gateway.http.certificate import Certificate
-from gateway.http.cluster import ClusterApi
+from gateway.http.cluster import ClusterApi, Explain
 from gateway.http.forms import Forms
 from gateway.http.handler import Handler
 from gateway.http.metrics import MetricsPage
@@ -31,6 +33,7 @@ from gateway.patience import Patience, by_path
 from gateway.relays import Relays
 from gateway.settings import GatewaySettings, LimitSettings, NodeKeySettings, TimeoutSettings
 from gateway.upstream import Upstream
+from gateway.watch.answers import AskControl
 from gateway.watch.certificates import Certificates
 from gateway.watch.kept import Broken, KeptTable
 from gateway.watch.link import Link
@@ -51,6 +54,7 @@ from geniehive.kit.tasks import Tasks
 from geniehive.membership import Cluster, Credential
 from geniehive.rules import names
 from geniehive.rules.identity import PeerKind
+from geniehive.rules.model import ServiceLoad
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +91,13 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
 
     def on_table(offline: tuple[str, ...]) -> None:
         serving.begin("control")
-        serving.changed_at = clock.now()
+        now = serving.changed_at = clock.now()
         upstream.offline(offline)
+        for endpoint in table.take_trials():
+            balance.ejections.trial(endpoint, now)
+
+    def on_load(services: Sequence[ServiceLoad], good_for: float) -> None:
+        balance.loads.take(services, good_for, balance.own_at, clock.now())
 
     identity = Identity(gateway_id=gateway_id, instance_id=secrets.token_hex(8), version=__version__)
     stream = RouteStream(
@@ -98,10 +107,11 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
         kept,
         on_table,
         Certificates(credential, gateway_id, clock),
+        on_load=on_load,
     )
     look_up = NameLookUp(lambda: stream.stub, link.metadata, table, clock, tasks)
     forms = Forms(settings.max_upload_bytes, settings.upload_dir)
-    balance = Balance(Admission(limits.wait, limits.waiting))
+    balance = Balance(Admission(limits.wait, limits.waiting), gateways=settings.routing.gateways)
     sums = Sums()
 
     def gauges() -> Gauges:
@@ -119,13 +129,16 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
         )
 
     reports = OutcomeReports(lambda: stream.stub, link.metadata, identity, sums, gauges, clock)
-    cluster = ClusterApi(AskUsage(lambda: stream.registry, link.metadata), clock)
+    ask = AskControl(lambda: stream.channel, link.metadata)
+    ask_usage = AskUsage(lambda: stream.registry, link.metadata)
+    cluster = ClusterApi(ask, ask_usage, Explain(ask, table, look_up, balance, clock), clock)
     calls = Calls(
         table, balance, RetryBudget(), upstream, look_up, clock, settings.max_body_bytes, forms, _patience(times),
         settings.usage.ask,
     )  # fmt: skip
     access = _access_log(settings, worker, clock)
-    records = Records(Metrics(table.has_model), clock, access, (sums.add,))
+    latencies = Latencies(table.has_model)
+    records = Records(Metrics(table.has_model), clock, access, (sums.add, latencies.record))
     metrics = MetricsPage(records, levels)
     line = crew.line_of(worker, metrics.snapshot)
     if line is not None:
@@ -133,7 +146,7 @@ async def serve(settings: GatewaySettings, stop: Stop) -> None:
     handler = Handler(
         table, calls, look_up, auth=settings.auth.require, client_idle=times.idle, records=records,
         metrics=metrics if settings.metrics.enabled else None, cors=cors, cluster=cluster,
-        outbox=outbox,
+        latency=latencies.p50, outbox=outbox,
     )  # fmt: skip
     server = HttpServer(handler)
     try:
@@ -235,6 +248,8 @@ def _check(settings: GatewaySettings) -> None:
         )
     _check_times(settings.timeouts)
     _check_limits(settings.limits)
+    if settings.routing.gateways < 1:
+        raise UserError(f"routing.gateways: {settings.routing.gateways} must be at least 1, which is this one")
     if settings.max_body_bytes <= 0:
         raise UserError(f"max_body_bytes: {settings.max_body_bytes} must be more than 0")
     if settings.max_upload_bytes <= 0:

@@ -99,6 +99,12 @@ class LimitSettings(Settings, frozen=True, kw_only=True):
     waiting: int = 256
 
 
+class RoutingSettings(Settings, frozen=True, kw_only=True):
+    """gateways: how many, each worker for itself, choose among the same engines, so that a burst comes by them all."""
+
+    gateways: int = 1
+
+
 class UsageSettings(Settings, frozen=True, kw_only=True):
     """ask: whether engines are asked for usage at the end of streams whose clients did not ask for it."""
 
@@ -137,6 +143,7 @@ class GatewaySettings(DaemonSettings, frozen=True, kw_only=True):
     cors: CorsSettings = CorsSettings()
     timeouts: TimeoutSettings = TimeoutSettings()
     limits: LimitSettings = LimitSettings()
+    routing: RoutingSettings = RoutingSettings()
     usage: UsageSettings = UsageSettings()
     metrics: MetricsSettings = MetricsSettings()
     access_log: AccessLogSettings = AccessLogSettings()

@@ -5,6 +5,8 @@ client     a typed client for internal tools: `async with geniehive.connect(...)
 failures   the reasons that steer a peer, in errors of calls and inside streams
 rules/     what several daemons need alike and is pure: names, operations, the shared nouns
 convert    messages of the contract <-> the shared nouns
+catalogue  roles and aliases as people write them, in YAML
+plain      messages of the contract as plain objects, for JSON
 trust      where tools find the CA of their cluster
 kit/       process plumbing of the daemons; knows nothing of hosts or routes
 cli/       the command `geniehive`

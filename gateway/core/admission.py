@@ -12,7 +12,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from itertools import islice
 
-from gateway.core.plan import Choice, Plan, Pool
+from gateway.core.asking import Ask
+from gateway.core.flight import Flight
+from gateway.core.plan import Plan, Pool
 
 # How much the latest request weighs in the mean of a pool's durations.
 _WEIGHT = 0.2
@@ -24,15 +26,18 @@ _POOLS_KEPT = 10_000
 
 
 class Ticket:
-    """A request that waits. choice: the turn that it got, which is counted already. wake: called when it got one."""
+    """A request that waits. flight: the turn that it got, which is counted already. wake: called when it got one."""
 
-    __slots__ = ("choice", "plan", "pools", "tried", "wake")
+    __slots__ = ("ask", "flight", "number", "plan", "pools", "tried", "wake")
 
-    def __init__(self, plan: Plan, tried: set[str], pools: Iterable[Pool]) -> None:
+    def __init__(self, plan: Plan, tried: set[str], pools: Iterable[Pool], ask: Ask | None = None) -> None:
+        self.ask = ask
         self.plan = plan
         self.tried = tried
         self.pools = frozenset(pool.key for pool in pools)
-        self.choice: Choice | None = None
+        self.flight: Flight | None = None
+        # In the order of arrival.
+        self.number = 0
         self.wake: Callable[[], object] = _nobody
 
 
@@ -59,6 +64,7 @@ class Admission:
         self.wait = wait
         self.waiting = 0
         self._most = most
+        self._arrived = 0
         self._pools: dict[str, _Used] = {}
 
     def learn(self, pool: Pool) -> None:
@@ -93,9 +99,20 @@ class Admission:
         if self.wait <= 0 or self.waiting >= self._most:
             return False
         self.waiting += 1
+        self._arrived += 1
+        ticket.number = self._arrived
         for key in ticket.pools:
             self._pools[key].waiting[ticket] = None
         return True
+
+    def extend(self, ticket: Ticket, pools: Iterable[Pool]) -> None:
+        """It waits in these too, at the place that is due to it: where it waited nobody can serve it now."""
+        new = {pool.key for pool in pools} - ticket.pools
+        ticket.pools |= new
+        for key in new:
+            used = self._pools[key]
+            waiting = sorted((*used.waiting, ticket), key=lambda other: other.number)
+            used.waiting = OrderedDict.fromkeys(waiting)
 
     def withdraw(self, ticket: Ticket) -> None:
         """It waits no longer."""

@@ -25,13 +25,16 @@ from typing import Any
 
 import msgspec
 
-from gateway.core import errors
+from gateway.core import errors, gates
 from gateway.core.admission import Ticket
 from gateway.core.balance import Balance, Full, RouteLoad
 from gateway.core.budget import RetryBudget
 from gateway.core.errors import ApiError, Tried
-from gateway.core.outcome import Ending, Failed
-from gateway.core.plan import Choice, Lane, Plan
+from gateway.core.flight import Flight
+from gateway.core.gates import PassedOver
+from gateway.core.needs import Needs
+from gateway.core.outcome import Ending, Failed, Tokens
+from gateway.core.plan import Choice, Lane, Plan, Unusable
 from geniehive.rules.operations import Operation
 
 FAILURES = frozenset({502, 503, 504})
@@ -45,6 +48,8 @@ LONGEST_PAUSE = 2.0
 
 # Words of a relay that mean: the engine can't be reached by this lane now. They eject it.
 _UNREACHABLE = frozenset({"unauthorized", "unknown-service", "connect-failed", "stopping"})
+# And these say nothing of the engine.
+_NOT_THE_ENGINES = frozenset({"bad-request", "busy", "path-not-allowed"})
 
 # From what people are told of a failure to what is counted of it.
 _COUNTED = {"unreachable": "connect", "broke": "upstream", "late": "timeout", "busy": "refused", "loading": "loading"}
@@ -164,16 +169,18 @@ _ABORT, _NOTHING = Abort(), Nothing()
 
 
 class Attempt:
-    """model: the name as the client wrote it. patience: seconds that a model may take to load; None: no limit.
+    """model: the name as the client wrote it. patience: seconds that a model may take to load; None: no limit. needs:
+    of the request, as far as its plan makes a difference of them; None: it does not.
 
     What the request's record needs is here at its end: `choice` is what was asked last, `number` how often an endpoint
     was asked, `failed` every time that this did not serve, the last included.
     """
 
     __slots__ = (
-        "_asked", "_balance", "_budget", "_full", "_lanes", "_load", "_loading", "_model", "_operation", "_patience",
-        "_pause", "_since", "_state", "_ticket", "_tried", "_turn", "_wait_began", "choice", "ending",
-        "failed", "failures", "number", "plan", "replayable", "retry_after", "status", "waited",
+        "_ask", "_asked", "_balance", "_budget", "_full", "_lanes", "_load", "_loading", "_model",
+        "_operation", "_patience", "_pause", "_since", "_state", "_ticket", "_tried", "_turn", "_wait_began", "choice",
+        "ending", "failed", "failures", "flight", "number", "over", "plan", "replayable", "retry_after", "status",
+        "tokens", "waited",
     )  # fmt: skip
 
     def __init__(
@@ -184,6 +191,7 @@ class Attempt:
         balance: Balance,
         budget: RetryBudget,
         patience: float | None = None,
+        needs: Needs | None = None,
     ) -> None:
         # What is being asked, or was asked last.
         self.choice: Choice | None = None
@@ -194,24 +202,32 @@ class Attempt:
         self.ending = Ending.CANCELLED
         # Of the engine's answer that was passed on; 0: none was.
         self.status = 0
+        # As the engine told; to be set before the end.
+        self.tokens: Tokens | None = None
+        # At the endpoint that was asked last.
+        self.flight: Flight | None = None
         # Seconds for a turn.
         self.waited = 0.0
         # The client's body can be sent once more. To be set by whoever sends it.
         self.replayable = True
         # As the last engine that was busy said.
         self.retry_after: int | None = None
-        # Who can serve, as far as is known: may be set anew whenever there is an event to tell.
+        # Who can serve, as far as is known.
         self.plan = plan
+        # Who of the plan can't serve it.
+        self.over: tuple[PassedOver, ...] = ()
         self._model = model
         self._operation = operation
         self._balance = balance
         self._budget = budget
         self._patience = patience
         self._state: _State = NEW
+        self._ask = needs.ask if needs is not None else None
+        # Who has been asked, or can't serve what is asked for.
         self._tried: set[str] = set()
         self._lanes: tuple[Lane, ...] = ()
         # The turn that is held, to be given back; and when it was taken.
-        self._turn: Choice | None = None
+        self._turn: Flight | None = None
         self._asked = 0.0
         self._since = 0.0
         self._load: RouteLoad | None = None
@@ -220,6 +236,28 @@ class Attempt:
         self._wait_began = 0.0
         self._loading: tuple[str, ...] = ()
         self._pause = FIRST_PAUSE
+        if needs is not None:
+            self._pass_over(needs)
+
+    def began(self, now: float) -> None:
+        """The first piece of an answer that comes in pieces is there."""
+        if self._turn is not None:
+            self._turn.first(now)
+
+    def renew(self, plan: Plan, needs: Needs | None = None) -> None:
+        """Who can serve by now, and what that plan makes of the request. To be told before an event is."""
+        self.plan = plan
+        self._ask = needs.ask if needs is not None else None
+        if self.over:
+            self._tried.difference_update(one.candidate.endpoint for one in self.over)
+            self.over = ()
+        if needs is not None:
+            self._pass_over(needs)
+
+    def _pass_over(self, needs: Needs) -> None:
+        self.over = gates.passed_over(self.plan, needs)
+        if self.over:
+            self._tried.update(one.candidate.endpoint for one in self.over)
 
     def handle(self, event: Event, now: float) -> Effect:
         """What to do next. KeyError for an event that can't be in this state, which is a bug of the caller."""
@@ -240,11 +278,15 @@ class Attempt:
         if event.whole and self._state is FORWARDING:
             if self.status < 400:
                 self.ending = Ending.OK
+                ejections = self._balance.ejections
+                if ejections.out or ejections.struck:
+                    ejections.served(self._chosen().candidate.endpoint)
+                self._leave(now, now - self._asked, True)
             else:
                 self.ending = Ending.REFUSED if self.status < 500 else Ending.FAILED
                 if self.status not in RETRIED_STATUSES:
                     self._count("refused")
-            self._leave(now, now - self._asked)
+                self._leave(now, now - self._asked)
         else:
             self._leave(now)
         self._state = DONE
@@ -261,9 +303,11 @@ class Attempt:
         return self._unreachable(event.reason, now)
 
     def _lost(self, event: Lost, now: float) -> Effect:
+        self._strike(now)
         return self._failed("broke", event.reason, now)
 
     def _timed_out(self, event: TimedOut, now: float) -> Effect:
+        self._strike(now)
         return self._failed("late", event.reason, now)
 
     def _answered(self, event: Answered, now: float) -> Effect:
@@ -293,6 +337,8 @@ class Attempt:
         self._note("busy" if status in BUSY else "late" if status == 504 else "broke", said)
         if status in BUSY:
             self.retry_after = event.retry_after
+        else:
+            self._strike(now)
         # It has been read whole: whoever waits for the turn can have it.
         self._leave(now)
         return self._retry(now) or (self._hope(now) or self._fail(now) if self._loading else None)
@@ -301,6 +347,8 @@ class Attempt:
         if event.word in _UNREACHABLE:
             return self._unreachable(event.reason, now)
         self._balance.ejections.succeeded(self._chosen().lane)
+        if event.word not in _NOT_THE_ENGINES:
+            self._strike(now)
         return self._failed("late" if event.word == "timeout" else "broke", event.reason, now)
 
     def _unreachable(self, reason: str, now: float) -> Effect:
@@ -311,8 +359,9 @@ class Attempt:
         if other is None:
             return self._failed("unreachable", reason, now)
         # The turn is kept: whoever waits for one gets it when this endpoint has been asked.
-        self.choice = self._turn = Choice(choice.candidate, other, choice.label)
-        self._balance.moved(choice, self.choice, now)
+        self.choice = Choice(choice.candidate, other, choice.label)
+        assert self._turn is not None
+        self._balance.moved(self._turn, self.choice, now)
         self.number += 1
         return Try(self.choice, self.number)
 
@@ -324,6 +373,7 @@ class Attempt:
 
     def _broke(self, event: Broke, now: float) -> Effect:
         self._count("cut")
+        self._strike(now)
         self._leave(now)
         self._state = DONE
         self.ending = Ending.FAILED
@@ -339,20 +389,21 @@ class Attempt:
         return self._next(now) if left and self._budget.retry(now) else None
 
     def _next(self, now: float) -> Try | Wait | None:
-        chosen = self._balance.choose(self.plan, self._tried, now)
+        chosen = self._balance.choose(self.plan, self._tried, now, self._ask)
         if chosen is None:
             return None
         if isinstance(chosen, Full):
             return self._queue(chosen, now)
-        self._balance.started(chosen, now)
-        return self._try(chosen, now)
+        return self._try(self._balance.started(chosen, now, self._ask), now)
 
-    def _try(self, choice: Choice, now: float) -> Try:
+    def _try(self, flight: Flight, now: float) -> Try:
         """With a turn that has been taken."""
+        choice = flight.choice
         self._tried.add(choice.candidate.endpoint)
         self._lanes = ()
         self._full = None
-        self.choice = self._turn = choice
+        self.choice = choice
+        self.flight = self._turn = flight
         self._asked = now
         self.number += 1
         self._state = TRYING
@@ -361,7 +412,7 @@ class Attempt:
     def _queue(self, full: Full, now: float) -> Wait | None:
         self._full = full
         admission = self._balance.admission
-        ticket = Ticket(self.plan, self._tried, full.pools)
+        ticket = Ticket(self.plan, self._tried, full.pools, self._ask)
         if not admission.enqueue(ticket):
             return None
         self._ticket = ticket
@@ -388,7 +439,7 @@ class Attempt:
             self._load.in_flight -= 1
             self._load.waiting += 1
 
-    def _stop_waiting(self, now: float) -> Choice | None:
+    def _stop_waiting(self, now: float) -> Flight | None:
         """The turn that came, if one did."""
         if self._load is not None:
             self._load.in_flight += 1
@@ -397,19 +448,18 @@ class Attempt:
         if ticket is None:
             return None
         self.waited += now - self._wait_began
-        if ticket.choice is None:
+        if ticket.flight is None:
             self._balance.admission.withdraw(ticket)
-        self._turn = ticket.choice
-        return ticket.choice
+        self._turn = ticket.flight
+        return ticket.flight
 
     def _turn_came(self, event: Woken, now: float) -> Effect:
-        choice = self._stop_waiting(now)
-        if choice is not None:
-            return self._try(choice, now)
-        chosen = self._balance.choose(self.plan, self._tried, now)
+        flight = self._stop_waiting(now)
+        if flight is not None:
+            return self._try(flight, now)
+        chosen = self._balance.choose(self.plan, self._tried, now, self._ask)
         if isinstance(chosen, Choice):
-            self._balance.started(chosen, now)
-            return self._try(chosen, now)
+            return self._try(self._balance.started(chosen, now, self._ask), now)
         return self._fail(now)
 
     def _pause_over(self, event: Woken, now: float) -> Effect:
@@ -429,11 +479,15 @@ class Attempt:
         if self._full is not None:
             return Fail(self._saturated(self._full))
         if self._is_loading():
-            return Fail(errors.loading(self._model, self.failures, self.plan.unusable, LONGEST_PAUSE))
+            return Fail(errors.loading(self._model, self.failures, self._unusable, LONGEST_PAUSE))
         if any(tried.kind == "busy" for tried in self.failures):
             return Fail(errors.busy(self._model, self.failures, self.retry_after))
         wait = self._balance.opens_in(self.plan, now)
-        return Fail(errors.unserved(self._model, self.failures, self.plan.unusable, wait))
+        return Fail(errors.unserved(self._model, self.failures, self._unusable, wait))
+
+    @property
+    def _unusable(self) -> tuple[Unusable, ...]:
+        return self.plan.unusable + tuple(Unusable(one.candidate.name, one.reason) for one in self.over)
 
     def _saturated(self, full: Full) -> ApiError:
         admission = self._balance.admission
@@ -446,10 +500,15 @@ class Attempt:
             reason += f". Asked before: {tried_names(self.failures)}"
         return errors.saturated(self._model, reason, admission.free_in(full.pools))
 
-    def _leave(self, now: float, seconds: float | None = None) -> None:
+    def _leave(self, now: float, seconds: float | None = None, ok: bool = False) -> None:
+        """seconds: that it took to be answered to the end. ok: that was with success."""
         turn, self._turn = self._turn, None
         if turn is not None:
-            self._balance.ended(turn, now, seconds)
+            self._balance.ended(turn, now, seconds, self.tokens, ok)
+
+    def _strike(self, now: float) -> None:
+        """It took the request, and failed."""
+        self._balance.ejections.strike(self._chosen().candidate.endpoint, now)
 
     def _note(self, kind: str, reason: str) -> None:
         self.failures = (*self.failures, Tried(self._chosen().candidate.name, kind, reason))

@@ -1,22 +1,36 @@
-"""Whose turn it is among the endpoints of a plan.
+"""Which endpoint of a plan is asked.
 
-Tiers in order; within a tier in turn, even to within one request. Endpoints at their limit are passed over, and so are
-those whose lanes are all ejected; when all are ejected, the one that failed longest ago is tried rather than refusing.
+Tiers in order; within a tier by its strategy. Endpoints at their limit are passed over, and so are those whose lanes
+are all ejected; when all are ejected, the one that failed longest ago is tried rather than refusing.
 """
 
-from collections import deque
+from collections.abc import Mapping
 
 import msgspec
 
 from gateway.core.admission import Admission
+from gateway.core.asking import Ask
 from gateway.core.ejection import Ejections
+from gateway.core.flight import Flight
+from gateway.core.loads import Loads
+from gateway.core.outcome import Tokens
 from gateway.core.plan import Candidate, Choice, Lane, Plan, Pool, TierPlan
+from gateway.core.speeds import Lengths
+from gateway.core.strategy import Member, Turn, pick, worth
+from gateway.core.wait import Place, Seat, Wait, waits
+from geniehive.rules.model import Strategy
 from geniehive.rules.operations import Operation
 
 # Tiers whose turns are remembered. Forgetting one costs nothing but evenness, once.
 _TURNS_KEPT = 10_000
 # Names whose load is remembered while there is none.
 _ROUTES_KEPT = 4096
+# Endpoints of which speed and conversations are remembered while nothing is in flight there.
+_SEATS_KEPT = 20_000
+# Seconds after which load samples are looked at again even if none came: they get too old.
+_SAMPLES_LAST = 0.5
+
+_NO_ASK = Ask()
 
 
 class Full(msgspec.Struct, frozen=True):
@@ -35,32 +49,55 @@ class RouteLoad:
         self.waiting = 0
 
 
-class _Turn:
-    """The candidates of a tier, next one first."""
+class Considered(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint of a plan as it stands at this moment, for people.
 
-    __slots__ = ("order", "tier")
+    tier: from 0. lane: "direct" or "relay", the way by which it would be asked; None: none is open. why_not: why it
+    can't be asked now, "" if it can. rank: what its tier's strategy goes by: the wait of SOONEST, weighted, the weight
+    of SCORED after its queue; None for those who have none. wait: term by term, of SOONEST. in_flight: from this
+    gateway; others: from elsewhere. speed: where its speed comes from: "learned", "control", "assumed". hit: tokens of
+    the prompt that are in its cache. chosen: the next request of this kind goes there.
+    """
 
-    def __init__(self, tier: TierPlan) -> None:
-        self.tier = tier
-        self.order = deque(tier.candidates)
-
-    def follow(self, tier: TierPlan) -> None:
-        """Takes over a newer table's tier: who stays keeps its place, who is new is next."""
-        now = {c.endpoint: c for c in tier.candidates}
-        staying = [now.pop(c.endpoint) for c in self.order if c.endpoint in now]
-        self.tier = tier
-        self.order = deque([*now.values(), *staying])
+    endpoint: str
+    name: str
+    tier: int
+    label: str
+    strategy: Strategy
+    lane: str | None
+    why_not: str = ""
+    rank: float | None = None
+    wait: Wait | None = None
+    in_flight: int = 0
+    others: int = 0
+    slots: int = 0
+    weight: int = 0
+    loaded: bool | None = None
+    tokens_per_second: float | None = None
+    speed: str = ""
+    hit: int = 0
+    expected_tokens: float = 0.0
+    chosen: bool = False
 
 
 class Balance:
-    """Turns, limits, ejections, and what is in flight."""
+    """Turns, limits, ejections, what is in flight, and what is known of endpoints.
 
-    def __init__(self, admission: Admission | None = None) -> None:
+    gateways: how many, workers too, send to the same endpoints by the same figures: what they will have done since the
+    last load sample is guessed by what this one did.
+    """
+
+    def __init__(self, admission: Admission | None = None, loads: Loads | None = None, gateways: int = 1) -> None:
         self.admission = admission if admission is not None else Admission()
+        self.loads = loads if loads is not None else Loads()
         self.ejections = Ejections()
-        # By endpoint; those with none are left out.
-        self.in_flight: dict[str, int] = {}
-        self._turns: dict[tuple[str, int, int], _Turn] = {}
+        self.lengths = Lengths()
+        self._gateways = gateways
+        self._seats: dict[str, Seat] = {}
+        self._places: dict[str, Place] = {}
+        # Grows with everything that is learned of speeds.
+        self._learned = 0
+        self._turns: dict[tuple[str, int, int], Turn] = {}
         self._routes: dict[tuple[str, Operation], RouteLoad] = {}
 
     def route(self, model: str, operation: Operation) -> RouteLoad:
@@ -76,50 +113,108 @@ class Balance:
         """Name, operation, in flight, waiting: of those that have any."""
         return [(*key, r.in_flight, r.waiting) for key, r in self._routes.items() if r.in_flight or r.waiting]
 
-    def choose(self, plan: Plan, tried: set[str], now: float) -> Choice | Full | None:
-        """The endpoint whose turn it is, of those not in `tried`; None if all have been tried."""
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """By endpoint; those with none are left out."""
+        return {endpoint: seat.own for endpoint, seat in self._seats.items() if seat.own}
+
+    def own_at(self, load_key: str, when: float) -> int:
+        """In flight from here some seconds ago, by what load counts under."""
+        place = self._places.get(load_key)
+        return place.own_at(when) if place is not None else 0
+
+    def choose(self, plan: Plan, tried: set[str], now: float, ask: Ask | None = None) -> Choice | Full | None:
+        """The endpoint to be asked, of those not in `tried`; None if all have been tried.
+
+        ask: None: nothing is known of the request, or need be, since no tier has a choice that depends on it.
+        """
         if self.admission.waiting:
             self._let_in(plan, now)
-        return self._choose(plan, tried, now)
+        return self._choose(plan, tried, now, ask)
 
-    def _choose(self, plan: Plan, tried: set[str], now: float, waited: bool = False) -> Choice | Full | None:
+    def _choose(
+        self, plan: Plan, tried: set[str], now: float, ask: Ask | None, waited: bool = False
+    ) -> Choice | Full | None:
         """waited: the plan may be old, so that its limits are not those in force."""
         full: list[Pool] = []
         all_open = not self.ejections.out
         for tier in plan.tiers:
             turn = self._turns.get(tier.key)
             if turn is None or turn.tier is not tier:
-                turn = self._turn(tier)
-            if all_open and not tried and (candidate := turn.order[0]).pool is None:
+                turn = self._turn(tier, now, waited)
+            if turn.in_turn and turn.free and all_open and not tried:
                 # As nearly always; the rest of this is for when it is not so.
-                turn.order.rotate(-1)
-                return Choice(candidate, candidate.lanes[0], tier.label)
-            for index, candidate in enumerate(turn.order):
+                order = turn.order
+                choice = order[0].choice
+                order.rotate(-1)
+                return choice
+            found = self._select(turn, tried, now, ask, full)
+            if found is not None:
+                member, lane = found
+                turn.took(member)
+                choice = member.choice
+                return choice if lane is choice.lane else Choice(member.candidate, lane, tier.label)
+        return Full(tuple(full)) if full else self._longest_out(plan, tried)
+
+    def _select(
+        self, turn: Turn, tried: set[str] | frozenset[str], now: float, ask: Ask | None, full: list[Pool]
+    ) -> tuple[Member, Lane] | None:
+        """Whom of the tier, and by which lane; None: nobody there can serve now. full: gets the pools without room."""
+        all_open = not self.ejections.out
+        in_turn = turn.in_turn
+        lanes: dict[Member, Lane] = {}
+        able: list[Member] | tuple[Member, ...]
+        if turn.free and all_open and not tried and not in_turn:
+            able = turn.members
+        else:
+            able = []
+            for member in turn.order if in_turn else turn.members:
+                candidate = member.candidate
                 if candidate.endpoint in tried:
                     continue
-                lane = candidate.lanes[0] if all_open else self.open_lane(candidate, (), now)
-                if lane is None:
-                    continue
-                if (pool := candidate.pool) is not None:
-                    if not waited:
-                        self.admission.learn(pool)
-                    if not self.admission.has_room(pool):
-                        full.append(pool)
+                if not all_open:
+                    lane = self.ejections.open_lane(candidate, (), now)
+                    if lane is None:
                         continue
-                if index == 0:
-                    turn.order.rotate(-1)
-                else:
-                    del turn.order[index]
-                    turn.order.append(candidate)
-                return Choice(candidate, lane, tier.label)
-        return Full(tuple(full)) if full else self._longest_out(plan, tried)
+                    lanes[member] = lane
+                if (pool := candidate.pool) is not None and not self.admission.has_room(pool):
+                    full.append(pool)
+                    continue
+                able.append(member)
+                if in_turn:
+                    break
+            if not able:
+                return None
+        if in_turn or len(able) == 1:
+            member = able[0]
+        else:
+            self._look(turn, now)
+            if ask is None:
+                ask = _NO_ASK
+            member = pick(turn, able, ask, self._expected(turn.tier, ask), now)
+        return member, lanes.get(member, member.choice.lane)
+
+    def _expected(self, tier: TierPlan, ask: Ask) -> float:
+        expected = self.lengths.expected(ask.route, tier.expected)
+        return expected if ask.max_tokens is None else min(expected, float(ask.max_tokens))
+
+    def _look(self, turn: Turn, now: float) -> None:
+        """At what has become known of the turn's members since somebody looked last."""
+        if turn.learned != self._learned and turn.lacking:
+            turn.learn(self._learned)
+        loads = self.loads
+        if turn.taken != loads.taken or now >= turn.asked_again:
+            turn.taken = loads.taken
+            turn.asked_again = now + _SAMPLES_LAST
+            for member in turn.members:
+                seat = member.seat
+                place = seat.place
+                place.sampled(loads.others(place.key, now), now)
+                seat.pace.resize(place.slots)
 
     def open_lane(self, candidate: Candidate, but: tuple[Lane, ...], now: float) -> Lane | None:
         """The candidate's first lane that is not ejected and not among `but`."""
-        for lane in candidate.lanes:
-            if lane not in but and self.ejections.is_open(lane, now):
-                return lane
-        return None
+        return self.ejections.open_lane(candidate, but, now)
 
     def _longest_out(self, plan: Plan, tried: set[str]) -> Choice | Full | None:
         out: list[Choice] = []
@@ -134,46 +229,65 @@ class Balance:
                     out += [Choice(candidate, lane, tier.label) for lane in candidate.lanes]
         if full and not out:
             return Full(tuple(full))
-        return min(out, key=lambda choice: self.ejections.since(choice.lane), default=None)
+        since = self.ejections.since
+        return min(out, key=lambda c: max(since(c.lane), since(c.candidate.endpoint)), default=None)
 
     def ejected(self, now: float) -> list[str]:
         """Endpoints that are left out now: every lane of theirs is ejected."""
         if not self.ejections.out:
             return []
-        services = {lane.service for lane in self.ejections.ejected(now)}
-        known = {c.endpoint: c for turn in self._turns.values() for c in turn.tier.candidates if c.service in services}
+        out = {key.service if isinstance(key, Lane) else key for key in self.ejections.ejected(now)}
+        candidates = [c for turn in self._turns.values() for c in turn.tier.candidates]
+        known = {c.endpoint: c for c in candidates if c.service in out or c.endpoint in out}
         return sorted(name for name, c in known.items() if self.open_lane(c, (), now) is None)
 
     def opens_in(self, plan: Plan, now: float) -> float | None:
         """Seconds until the first of the plan's lanes is half open; None for a plan without lanes."""
-        waits = [self.ejections.opens_in(lane, now) for tier in plan.tiers for c in tier.candidates for lane in c.lanes]
+        wait = self.ejections.opens_in
+        candidates = [candidate for tier in plan.tiers for candidate in tier.candidates]
+        waits = [max(wait(c.endpoint, now), min(wait(lane, now) for lane in c.lanes)) for c in candidates]
         return min(waits, default=None)
 
-    def started(self, choice: Choice, now: float) -> None:
+    def started(self, choice: Choice, now: float, ask: Ask | None = None) -> Flight:
+        """The request goes there. ask: as it was chosen by."""
         candidate = choice.candidate
         endpoint = candidate.endpoint
-        self.in_flight[endpoint] = self.in_flight.get(endpoint, 0) + 1
+        seat = self._seats.get(endpoint)
+        if seat is None:
+            seat = self._seat(candidate, now)
+        flight = Flight(choice, seat, ask, 0.0 if ask is None else self._answer(ask), now)
         if candidate.pool is not None:
             self.admission.took(candidate.pool)
         if self.ejections.out:
             self.ejections.chosen(choice.lane, now)
+            self.ejections.chosen(endpoint, now)
+        return flight
 
-    def moved(self, choice: Choice, other: Choice, now: float) -> None:
+    def _answer(self, ask: Ask) -> float:
+        expected = self.lengths.expected(ask.route)
+        return expected if ask.max_tokens is None else min(expected, float(ask.max_tokens))
+
+    def moved(self, flight: Flight, other: Choice, now: float) -> None:
         """The same candidate is asked by another lane."""
-        self.ejections.left(choice.lane)
+        self.ejections.left(flight.choice.lane)
         self.ejections.chosen(other.lane, now)
+        flight.choice = other
 
-    def ended(self, choice: Choice, now: float, seconds: float | None = None) -> None:
-        """The turn is given back, to whoever waits for it. seconds: how long it took to be answered to the end."""
+    def ended(
+        self, flight: Flight, now: float, seconds: float | None = None, tokens: Tokens | None = None, ok: bool = False
+    ) -> None:
+        """The turn is given back, to whoever waits for it.
+
+        seconds: how long it took to be answered to the end. ok: that was with success. tokens: as the engine told.
+        """
+        choice = flight.choice
         candidate = choice.candidate
-        endpoint = candidate.endpoint
-        left = self.in_flight[endpoint] - 1
-        if left:
-            self.in_flight[endpoint] = left
-        else:
-            del self.in_flight[endpoint]
+        flight.end(now, tokens, ok, self.lengths)
+        if ok:
+            self._learned += 1
         if self.ejections.out:
             self.ejections.left(choice.lane)
+            self.ejections.left(candidate.endpoint)
         if candidate.pool is not None:
             self.admission.gave_back(candidate.pool, seconds)
             if self.admission.waiting:
@@ -183,13 +297,14 @@ class Balance:
         """Gives what is free in the pool to those who wait there. Who finds its lanes ejected waits on."""
         passed_over = 0
         while self.admission.has_room(pool) and (ticket := self.admission.next(pool, passed_over)) is not None:
-            choice = self._choose(ticket.plan, ticket.tried, now, True)
+            choice = self._choose(ticket.plan, ticket.tried, now, ticket.ask, True)
             if isinstance(choice, Choice):
                 self.admission.withdraw(ticket)
-                self.started(choice, now)
-                ticket.choice = choice
+                ticket.flight = self.started(choice, now, ticket.ask)
                 ticket.wake()
             else:
+                if isinstance(choice, Full):
+                    self.admission.extend(ticket, choice.pools)
                 passed_over += 1
 
     def _let_in(self, plan: Plan, now: float) -> None:
@@ -200,12 +315,111 @@ class Balance:
                     self.admission.learn(candidate.pool)
                     self._hand_on(candidate.pool, now)
 
-    def _turn(self, tier: TierPlan) -> _Turn:
+    def explain(
+        self, plan: Plan, ask: Ask | None, now: float, unfit: Mapping[str, str] | None = None
+    ) -> tuple[Considered, ...]:
+        """Every endpoint of the plan, and which of them `choose` would take now. unfit: who can't serve such a request,
+        and why: `tried` for `choose`.
+        """
+        unfit = unfit if unfit is not None else {}
+        ask = ask if ask is not None else _NO_ASK
+        chosen: str | None = None
+        tried = frozenset(unfit)
+        told: list[Considered] = []
+        full: list[Pool] = []
+        for index, tier in enumerate(plan.tiers):
+            turn = self._turn(tier, now)
+            self._look(turn, now)
+            found = self._select(turn, tried, now, ask, full) if chosen is None else None
+            if found is not None:
+                chosen = found[0].candidate.endpoint
+            told += [self._consider(index, turn, m, ask, now, unfit, found) for m in turn.members]
+        if chosen is None and not full:
+            last = self._longest_out(plan, set(tried))
+            if isinstance(last, Choice):
+                endpoint = last.candidate.endpoint
+                told = [msgspec.structs.replace(c, chosen=True) if c.endpoint == endpoint else c for c in told]
+        return tuple(told)
+
+    def _consider(
+        self,
+        index: int,
+        turn: Turn,
+        member: Member,
+        ask: Ask,
+        now: float,
+        unfit: Mapping[str, str],
+        found: tuple[Member, Lane] | None,
+    ) -> Considered:
+        candidate, seat, strategy = member.candidate, member.seat, turn.tier.strategy
+        lane = self.ejections.open_lane(candidate, (), now)
+        pool = candidate.pool
+        why_not = unfit.get(candidate.endpoint, "")
+        if not why_not and lane is None:
+            lanes = min(self.ejections.opens_in(lane, now) for lane in candidate.lanes)
+            wait_for = max(lanes, self.ejections.opens_in(candidate.endpoint, now))
+            why_not = f"left out after failures, for {wait_for:.2g} s more"
+        if not why_not and pool is not None and not self.admission.has_room(pool):
+            why_not = f"{pool.name} is at its limit, {pool.limit} at once"
+        expected = self._expected(turn.tier, ask)
+        terms = Wait(*waits((seat,), ask, expected, now)[0]) if strategy is Strategy.SOONEST else None
+        rank = terms.score if terms is not None else worth(member) if strategy is Strategy.SCORED else None
+        return Considered(
+            endpoint=candidate.endpoint,
+            name=candidate.name,
+            tier=index,
+            label=turn.tier.label,
+            strategy=strategy,
+            lane=None if lane is None else "relay" if lane.relayed else "direct",
+            why_not=why_not,
+            rank=rank,
+            wait=terms,
+            in_flight=seat.place.own,
+            others=seat.place.others,
+            slots=seat.place.slots,
+            weight=candidate.weight,
+            loaded=candidate.loaded,
+            tokens_per_second=1 / seat.pace.used_token,
+            speed=seat.pace.basis,
+            hit=seat.place.memory.hit(seat.model, ask),
+            expected_tokens=expected,
+            chosen=found is not None and found[0] is member,
+        )
+
+    def _turn(self, tier: TierPlan, now: float, waited: bool = False) -> Turn:
+        """waited: see _choose."""
         turn = self._turns.get(tier.key)
+        if turn is not None and turn.tier is tier:
+            return turn
+        for candidate in tier.candidates:
+            if candidate.pool is not None and not waited:
+                self.admission.learn(candidate.pool)
+        if len(self._seats) + len(tier.candidates) > _SEATS_KEPT:
+            self._forget()
+            turn = None
+        seats = {candidate.endpoint: self._seat(candidate, now) for candidate in tier.candidates}
         if turn is None:
             if len(self._turns) >= _TURNS_KEPT:
                 self._turns.clear()
-            turn = self._turns[tier.key] = _Turn(tier)
-        elif turn.tier is not tier:
-            turn.follow(tier)
+            turn = self._turns[tier.key] = Turn(tier, seats)
+        else:
+            turn.follow(tier, seats)
         return turn
+
+    def _seat(self, candidate: Candidate, now: float) -> Seat:
+        """As this table has it."""
+        seat = self._seats.get(candidate.endpoint)
+        key = candidate.load_key or candidate.endpoint
+        if seat is None or (seat.place.key != key and not seat.own):
+            place = self._places.get(key)
+            if place is None:
+                place = self._places[key] = Place(candidate, self._gateways)
+            seat = self._seats[candidate.endpoint] = Seat(candidate, place)
+        seat.follow(candidate, now)
+        return seat
+
+    def _forget(self) -> None:
+        """Those where nothing is in flight. Turns know their seats: they begin anew."""
+        self._turns.clear()
+        self._seats = {endpoint: seat for endpoint, seat in self._seats.items() if seat.own}
+        self._places = {seat.place.key: seat.place for seat in self._seats.values()}

@@ -21,6 +21,33 @@ _BLANKS = b" \t\r\n"
 _BLANK = re.compile(r"[ \t\r\n]*")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
+# Where a body says nothing.
+UNSAID = msgspec.Raw(b"")
+
+
+class Head(msgspec.Struct, gc=False):
+    """What the top level of a body says. Of all but the first two the JSON, as it stands there; empty: nothing."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: msgspec.Raw = UNSAID
+    # The prompt, which has other names in each API.
+    messages: msgspec.Raw = UNSAID
+    input: msgspec.Raw = UNSAID
+    prompt: msgspec.Raw = UNSAID
+    system: msgspec.Raw = UNSAID
+    instructions: msgspec.Raw = UNSAID
+    tools: msgspec.Raw = UNSAID
+    truncation: msgspec.Raw = UNSAID
+    # How long the answer may be.
+    max_tokens: msgspec.Raw = UNSAID
+    max_completion_tokens: msgspec.Raw = UNSAID
+    max_output_tokens: msgspec.Raw = UNSAID
+    # Whose it is.
+    prompt_cache_key: msgspec.Raw = UNSAID
+    metadata: msgspec.Raw = UNSAID
+    user: msgspec.Raw = UNSAID
+
 
 class BodyProblem(Exception):
     """A body that can't be used. `param`: the field that is to blame, "" for the body itself."""
@@ -34,7 +61,8 @@ class BodyProblem(Exception):
 class Named(msgspec.Struct, frozen=True, gc=False):
     """A body, the model it names, and where: `body[start:end]` is the JSON string, quotes included.
 
-    stream: whether it asks for a stream. options: the JSON of its "stream_options", b"" if it has none.
+    stream: whether it asks for a stream. options: the JSON of its "stream_options", b"" if it has none. head: what else
+    was seen; None if the body had to be looked at in another way.
     """
 
     body: bytes
@@ -43,6 +71,7 @@ class Named(msgspec.Struct, frozen=True, gc=False):
     end: int
     stream: bool = False
     options: bytes = b""
+    head: Head | None = None
 
     # It is in memory.
     replayable: ClassVar[bool] = True
@@ -78,17 +107,11 @@ class Named(msgspec.Struct, frozen=True, gc=False):
         return Named(body, self.model, self.start + shift, self.end + shift, self.stream)
 
 
-class _Head(msgspec.Struct, gc=False):
-    model: str
-    stream: bool | None = None
-    stream_options: msgspec.Raw = msgspec.Raw(b"")
-
-
 class _Options(msgspec.Struct, gc=False):
     include_usage: bool | msgspec.UnsetType | None = msgspec.UNSET
 
 
-_decode_head = msgspec.json.Decoder(_Head).decode
+_decode_head = msgspec.json.Decoder(Head).decode
 _decode_options = msgspec.json.Decoder(_Options).decode
 
 
@@ -115,11 +138,11 @@ def read(body: bytes) -> Named:
     after = key + len(_KEY)
     start = body.find(value, after)
     if key < 0 or start < 0 or body[after:start].strip(_BLANKS) != b":" or body.find(_KEY, after) >= 0:
-        return _walk(body)
-    return Named(body, model, start, start + len(value), bool(head.stream), bytes(head.stream_options))
+        return _walk(body, head)
+    return Named(body, model, start, start + len(value), bool(head.stream), bytes(head.stream_options), head)
 
 
-def _walk(body: bytes) -> Named:
+def _walk(body: bytes, head: Head | None = None) -> Named:
     """As `read`, by decoding each value of the top level."""
     try:
         text = body.decode("utf-8", "surrogatepass")
@@ -147,7 +170,8 @@ def _walk(body: bytes) -> Named:
     first = len(text[:start].encode("utf-8", "surrogatepass"))
     stream = any(value is True for value, _, _ in members["stream"][-1:])
     options = b"".join(text[i:j].encode("utf-8", "surrogatepass") for _, i, j in members["stream_options"][-1:])
-    return Named(body, model, first, first + len(text[start:end].encode("utf-8", "surrogatepass")), stream, options)
+    end = first + len(text[start:end].encode("utf-8", "surrogatepass"))
+    return Named(body, model, first, end, stream, options, head)
 
 
 def _wanting(options: bytes) -> bytes | None:

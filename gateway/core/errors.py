@@ -177,18 +177,18 @@ def loop(hops: int) -> ApiError:
 
 def unresolved(model: str, operation: Operation | None, found: NotFound | OtherOperations | ChooseFrom) -> ApiError:
     """A name that leads nowhere for this operation."""
-    shown = _shown(model)
+    name = shown(model)
     match found:
         case NotFound():
             near = f". Near matches: {', '.join(found.near)}" if found.near else ""
-            message = f"The model {shown} does not exist{near}. GET /v1/models lists all models"
+            message = f"The model {name} does not exist{near}. GET /v1/models lists all models"
             return ApiError(404, message, "model_not_found", param="model")
         case OtherOperations():
             can = ", ".join(_paths(found.operations)) or "nothing that this gateway offers"
-            message = f"The model {shown} can't be used for {operation.word if operation else 'this'}; it serves {can}"
+            message = f"The model {name} can't be used for {operation.word if operation else 'this'}; it serves {can}"
             return ApiError(400, message, "operation_not_served", param="model")
         case ChooseFrom():
-            message = f"{shown} is a server with several models. Name one of them: {_listed(found.names)}"
+            message = f"{name} is a server with several models. Name one of them: {listed(found.names)}"
             return ApiError(400, message, "model_ambiguous", param="model")
 
 
@@ -231,13 +231,13 @@ def unserved(model: str, tried: Sequence[Tried], unusable: Sequence[Unusable], r
     kind = tried[-1].kind if tried else "unreachable"
     match kind:
         case "late":
-            return _server_error(504, f"No answer for {_shown(model)} came in time{because}", "upstream_timeout")
+            return _server_error(504, f"No answer for {shown(model)} came in time{because}", "upstream_timeout")
         case "broke":
-            return _server_error(502, f"Asking for {_shown(model)} failed{because}", "upstream_failed")
+            return _server_error(502, f"Asking for {shown(model)} failed{because}", "upstream_failed")
     wait = 5 if retry_in is None else max(1, ceil(retry_in))
     return ApiError(
         503,
-        f"No endpoint can serve {_shown(model)} now{because}",
+        f"No endpoint can serve {shown(model)} now{because}",
         "no_endpoint",
         type="server_error",
         param="model",
@@ -247,21 +247,21 @@ def unserved(model: str, tried: Sequence[Tried], unusable: Sequence[Unusable], r
 
 def saturated(model: str, reason: str, retry_in: float) -> ApiError:
     """Every endpoint is at its limit. retry_in: seconds until one may have room."""
-    message = f"Every endpoint of {_shown(model)} is at its limit now: {reason}"
+    message = f"Every endpoint of {shown(model)} is at its limit now: {reason}"
     wait = max(1, ceil(retry_in))
     return ApiError(429, message, SATURATED, type="rate_limit_error", param="model", retry_after=wait)
 
 
 def busy(model: str, tried: Sequence[Tried], retry_after: int | None) -> ApiError:
     """Engines said that they have too much to do, and nobody else could be asked. retry_after: as they said."""
-    message = f"Nobody has room for {_shown(model)} now ({_reasons(tried)})"
+    message = f"Nobody has room for {shown(model)} now ({_reasons(tried)})"
     wait = max(1, retry_after or 5)
     return ApiError(429, message, SATURATED, type="rate_limit_error", param="model", retry_after=wait)
 
 
 def loading(model: str, tried: Sequence[Tried], unusable: Sequence[Unusable], retry_in: float) -> ApiError:
     """The model was being loaded for all the time that there was."""
-    message = f"The model {_shown(model)} is still being loaded; try again ({_reasons(tried, unusable)})"
+    message = f"The model {shown(model)} is still being loaded; try again ({_reasons(tried, unusable)})"
     wait = max(1, ceil(retry_in))
     return ApiError(503, message, "model_loading", type="server_error", param="model", retry_after=wait)
 
@@ -277,10 +277,11 @@ def _server_error(status: int, message: str, code: str) -> ApiError:
 
 
 def _reasons(tried: Sequence[Tried], unusable: Sequence[Unusable] = ()) -> str:
-    return _listed([f"{t.name}: {t.reason}" for t in tried] + [f"{u.name}: {u.reason}" for u in unusable], "; ")
+    return listed([f"{t.name}: {t.reason}" for t in tried] + [f"{u.name}: {u.reason}" for u in unusable], "; ")
 
 
-def _shown(model: str) -> str:
+def shown(model: str) -> str:
+    """A name as clients wrote it, as far as a person would read it."""
     return f'"{model[:_NAME_SHOWN]}"'
 
 
@@ -289,6 +290,6 @@ def _paths(operations: Iterable[Operation]) -> list[str]:
     return [f"{op.word} ({path})" for path, op in BY_PATH.items() if op in wanted]
 
 
-def _listed(items: Sequence[str], between: str = ", ") -> str:
+def listed(items: Sequence[str], between: str = ", ") -> str:
     more = f"{between}and {len(items) - _LISTED} more" if len(items) > _LISTED else ""
     return between.join(items[:_LISTED]) + more

@@ -17,6 +17,7 @@ _IMPLIED = {
 TO_INFER = frozenset({Scope.INFER})
 TO_LOOK = frozenset({Scope.INFER, Scope.READ})
 TO_READ = frozenset({Scope.READ})
+TO_OPERATE = frozenset({Scope.OPERATE})
 
 
 class NoKey(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.core import errors
+from gateway.core import errors, openapi_cluster
 from gateway.core.api import CALLS, ApiCall, Dialect
 from geniehive.rules.operations import Operation
 
@@ -63,46 +63,24 @@ _FAULTS = {
 }
 _SATURATED = "All endpoints of the model are busy, and no turn came in time; see Retry-After."
 _NO_ROOM = "The disk took no more of the form."
-_DIMENSIONS = ("key", "model", "host", "service", "endpoint", "operation", "hour", "day")
-_TIME = {"type": "string", "examples": ["24h", "7d", "2026-11-01", "2026-11-01T08:00:00Z"]}
-_USAGE: dict[str, tuple[str, Schema]] = {
-    "by": ("What rows are for.", {"type": "array", "items": {"type": "string", "enum": _DIMENSIONS}}),
-    "since": ("24h if left out.", _TIME),
-    "until": ("Now if left out.", _TIME),
-    "limit": ("The most rows to give.", {"type": "integer", "minimum": 1, "maximum": 1000}),
-    "page": ("next_page of the answer before.", {"type": "string"}),
-    "key": ("Only what this key asked, by its id.", {"type": "string"}),
-    "model": ("Only what was asked of this model, as clients wrote it.", {"type": "string"}),
-    "host": ("Only what this host served.", {"type": "string"}),
-    "service": ("Only what this service served, as HOST/SERVICE.", {"type": "string"}),
-    "endpoint": ("Only what this endpoint served, as endpoint/HOST/SERVICE/MODEL.", {"type": "string"}),
-    "operation": (
-        "Only what was asked for this.",
-        {"type": "string", "enum": [operation.word for operation in Operation]},
-    ),
-    "hour": ("Only what was counted in this hour.", {"type": "string", "format": "date-time"}),
-    "day": ("Only what was counted on this day, in UTC.", {"type": "string", "format": "date-time"}),
-}
 
 
 def document(version: str) -> bytes:
     """As JSON. version: of the product."""
     paths = {path: {"post": _call(call)} for path, call in CALLS.items()}
-    models = _look("listModels", "Lists the models, roles and aliases.", "A list.", "401", "403", "503")
+    models = _look(
+        "listModels",
+        "Lists the models, roles and aliases; under `geniehive` what is known of each.",
+        "A list.",
+        "401",
+        "403",
+        "503",
+    )
     paths["/v1/models"] = {"get": models}
     one = _look("retrieveModel", "One model.", "The model.", "401", "403", "404", "503")
     one["parameters"] = [{"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}]
     paths["/v1/models/{model}"] = {"get": one}
-    usage = _look(
-        "getUsage",
-        "What was used, by key, model or another dimension. Scope read.",
-        "Rows, most requests first.",
-        *("400", "401", "403", "503"),
-    )
-    usage["parameters"] = [
-        {"name": name, "in": "query", "description": says, "schema": schema} for name, (says, schema) in _USAGE.items()
-    ]
-    paths["/v1/cluster/usage"] = {"get": usage}
+    paths |= openapi_cluster.paths(_look)
     metrics = _look(
         "getMetrics", "Metrics for Prometheus. Scope read; on loopback no key.", "Text.", "401", "403", "503"
     )
@@ -143,10 +121,11 @@ _STRING = {"type": "string"}
 _SECURITY: list[Schema] = [{"bearer": []}, {"apiKey": []}]
 _EXPOSITION = ("text/plain", "application/openmetrics-text")
 _LOOK_FAULTS = {
-    "400": "A parameter is wrong.",
+    "400": "The question is wrong.",
     "401": _FAULTS["401"],
     "403": _FAULTS["403"],
     "404": _FAULTS["404"],
+    "413": _FAULTS["413"],
     "503": "Not yet, or not now.",
 }
 
@@ -197,7 +176,7 @@ def _faults(call: ApiCall) -> dict[str, str]:
 
 
 def _look(name: str, says: str, found: str, *faults: str) -> dict[str, Any]:
-    """What is asked by GET. faults: statuses."""
+    """What is no call to a model. faults: statuses."""
     content = {"application/json": {"schema": {"type": "object"}}}
     schema = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {

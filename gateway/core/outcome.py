@@ -43,6 +43,10 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     "" if none was made. status: sent to the client, 0 if nothing was. seconds: from the request's head to the end of
     its answer. first: until the first byte of the answer's body that came from an engine. waited: for a slot, of
     `seconds`. tokens: None if the engine did not say.
+
+    For learning how fast the endpoint is, only of requests that did not queue, else None. prefill: tokens of the prompt
+    that it had to read, and seconds. decode: tokens written, and the seconds that a request alone would have taken for
+    them. cold: seconds that loading the model added.
     """
 
     request_id: str
@@ -62,3 +66,6 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     first: float | None = None
     waited: float = 0.0
     tokens: Tokens | None = None
+    prefill: tuple[int, float] | None = None
+    decode: tuple[int, float] | None = None
+    cold: float | None = None

@@ -1,5 +1,6 @@
 """Who can serve a name for an operation: candidates in tiers, each with the lanes by which this gateway reaches it."""
 
+import sys
 from collections.abc import Mapping
 from math import ceil
 
@@ -18,10 +19,14 @@ from geniehive.rules.model import (
     Reason,
     Relay,
     RequestPolicy,
+    Speed,
+    Strategy,
+    Tier,
+    TierEndpoint,
     Upstream,
 )
 from geniehive.rules.names import relay_resource, split_service, upstream_resource
-from geniehive.rules.operations import Operation
+from geniehive.rules.operations import Ability, Operation
 
 # Runtimes whose forms for audio are to name the model in `model_name`, too. faster-whisper-server reads nothing else,
 # and nothing tells it from other engines that merely speak OpenAI's API; these pass over a field that they don't know.
@@ -29,6 +34,26 @@ _ALSO_NAMED = frozenset({"openai"})
 # Runtimes whose streams tell tokens unasked. If asked they would tell them, and more that clients want, in an event
 # that these don't get.
 _TIMED = frozenset({"llamacpp"})
+
+# How many requests engines run at once that don't say so: as their makers set it, or as many as it is worth telling
+# apart. Load samples correct it.
+_ASSUMED_SLOTS = {"ollama": 1, "vllm": 64, "sglang": 64, "tei": 64}
+_SLOTS_OF_HOSTED = 64
+_SLOTS_OF_OTHERS = 4
+
+_LOADED = {
+    LoadState.LOADED: True,
+    LoadState.LOADING: True,
+    LoadState.UNLOADED: False,
+    LoadState.SLEEPING: False,
+    LoadState.FAILED: False,
+}
+
+
+# What tokens are estimated by.
+BYTES_PER_TOKEN = 4
+
+_FOLLOWING = ("chooses", "tightest", "lacking", "carefree")
 
 
 class Lane(msgspec.Struct, frozen=True, gc=False):
@@ -90,6 +115,11 @@ class Candidate(msgspec.Struct, frozen=True):
     """A model on a service. `lanes` in order of preference, at least one. pool: what its requests count in; None: they
     have no limit. also_named: its engine is to be told the model in a form's field `model_name`, too. timed: streams of
     its engine tell tokens unasked. shaper: changes bodies that are JSON; None: nothing does.
+
+    load_key: what its load counts under: the service, or the endpoint if it has slots of its own. slots: how many
+    requests run there at once; slots_known: somebody said so, else it is a guess. loaded: the model is in memory, or is
+    being brought there; None: the engine doesn't say. weight: its score, as control has it. context_tokens: the most
+    that the model takes now; None: not known. lacking: what it is known not to be able to.
     """
 
     endpoint: str
@@ -102,6 +132,14 @@ class Candidate(msgspec.Struct, frozen=True):
     also_named: bool = False
     timed: bool = False
     shaper: Shaper | None = None
+    load_key: str = ""
+    slots: int = _SLOTS_OF_OTHERS
+    slots_known: bool = False
+    loaded: bool | None = None
+    speed: Speed | None = None
+    weight: int = 0
+    context_tokens: int | None = None
+    lacking: tuple[Ability, ...] = ()
 
     @property
     def name(self) -> str:
@@ -118,11 +156,15 @@ class Choice(msgspec.Struct, frozen=True, gc=False):
 
 
 class TierPlan(msgspec.Struct, frozen=True, eq=False):
-    """`key` is the same for the same tier of a later table, so that turns survive updates."""
+    """`key` is the same for the same tier of a later table, so that turns survive updates. expected: tokens of an
+    answer under this name, as control has learned; None: it has not.
+    """
 
     key: tuple[str, int, int]
     label: str
     candidates: tuple[Candidate, ...]
+    strategy: Strategy = Strategy.ROUND_ROBIN
+    expected: int | None = None
 
 
 class Unusable(msgspec.Struct, frozen=True):
@@ -134,11 +176,30 @@ class Unusable(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, eq=False):
-    """Tiers with nobody in them are left out."""
+    """Tiers with nobody in them are left out.
+
+    What follows from them: chooses: there is a choice that hangs on what a request is like. tightest: the least of the
+    contexts that are known. lacking: what some candidate can't do. carefree: nothing need be known of a request whose
+    body is no larger.
+    """
 
     model: str
     tiers: tuple[TierPlan, ...]
     unusable: tuple[Unusable, ...] = ()
+    chooses: bool = False
+    tightest: int = sys.maxsize
+    lacking: frozenset[Ability] = frozenset()
+    carefree: int = sys.maxsize
+
+    def __post_init__(self) -> None:
+        candidates = [c for tier in self.tiers for c in tier.candidates]
+        chooses = any(len(tier.candidates) > 1 and tier.strategy is Strategy.SOONEST for tier in self.tiers)
+        tightest = min((c.context_tokens for c in candidates if c.context_tokens), default=sys.maxsize)
+        lacking = frozenset(ability for c in candidates for ability in c.lacking)
+        minded = chooses or Ability.TOOLS in lacking or Ability.VISION in lacking
+        carefree = -1 if minded else min(tightest * BYTES_PER_TOKEN + BYTES_PER_TOKEN - 1, sys.maxsize)
+        for name, value in zip(_FOLLOWING, (chooses, tightest, lacking, carefree), strict=True):
+            msgspec.structs.force_setattr(self, name, value)
 
 
 def compile_plan(
@@ -157,13 +218,14 @@ def compile_plan(
     for index, tier in enumerate(branch.tiers):
         candidates = []
         for member in tier.endpoints:
-            made = _candidate(member.endpoint, contents, here, operation, tier.request_policy)
+            made = _candidate(member, contents, here, operation, tier.request_policy)
             if isinstance(made, Candidate):
                 candidates.append(made)
             else:
                 unusable.append(Unusable(_short(member.endpoint), made, _is_loading(member.endpoint, contents)))
         if candidates:
-            tiers.append(TierPlan((route, operation, index), tier.label or route, tuple(candidates)))
+            label, expected = tier.label or route, branch.expected_completion_tokens
+            tiers.append(TierPlan((route, operation, index), label, tuple(candidates), _strategy(tier), expected))
     return Plan(route, tuple(tiers), tuple(unusable))
 
 
@@ -176,14 +238,20 @@ def _is_loading(name: str, contents: Mapping[str, Content | None]) -> bool:
     return isinstance(upstream, Upstream) and upstream.condition.reason is Reason.ENGINE
 
 
+def _strategy(tier: Tier) -> Strategy:
+    """A newer control's, which is not known here, is as none."""
+    return Strategy.SOONEST if tier.strategy is Strategy.UNSPECIFIED else tier.strategy
+
+
 def _candidate(
-    name: str,
+    member: TierEndpoint,
     contents: Mapping[str, Content | None],
     here: Standpoint,
     operation: Operation,
     policy: RequestPolicy | None,
 ) -> Candidate | str:
     """The candidate, or why there is none. policy: of its tier."""
+    name = member.endpoint
     endpoint = contents.get(name)
     if not isinstance(endpoint, Endpoint):
         return "its service no longer offers the model"
@@ -207,18 +275,32 @@ def _candidate(
         shaper = shape.shaper(operation, policy, endpoint.asset.request_policies)
     except ValueError as error:
         return f"its request policy makes no sense: {error}"
+    asset = endpoint.asset
+    slots = asset.slots or upstream.slots or upstream.concurrency_limit
     return Candidate(
         shaper=shaper,
         endpoint=name,
         service=endpoint.service,
         host=host,
-        asset_id=endpoint.asset.asset_id,
-        upstream_name=endpoint.asset.upstream_name,
+        asset_id=asset.asset_id,
+        upstream_name=asset.upstream_name,
         lanes=tuple(lanes),
         pool=_pool(name, endpoint, upstream, here.limits),
         also_named=upstream.runtime in _ALSO_NAMED and not upstream.hosted,
         timed=upstream.runtime in _TIMED,
+        load_key=name if asset.slots else endpoint.service,
+        slots=slots or _assumed_slots(upstream),
+        slots_known=bool(slots),
+        loaded=_LOADED.get(asset.load_state),
+        speed=endpoint.speed,
+        weight=member.weight,
+        context_tokens=asset.context_tokens,
+        lacking=asset.lacking_abilities,
     )
+
+
+def _assumed_slots(upstream: Upstream) -> int:
+    return _SLOTS_OF_HOSTED if upstream.hosted else _ASSUMED_SLOTS.get(upstream.runtime, _SLOTS_OF_OTHERS)
 
 
 def _pool(name: str, endpoint: Endpoint, upstream: Upstream, limits: Limits) -> Pool | None:

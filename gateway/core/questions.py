@@ -1,6 +1,6 @@
-"""A question about usage that control is to answer, and how that may end."""
+"""Questions about the cluster that control is to answer, and how that may end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -25,8 +25,21 @@ class Found(NamedTuple):
     next_page: str
 
 
+class Inquiry(NamedTuple):
+    """Any other question. call: the contract's name of it, such as "ListHosts". fields: those of its request, by the
+    contract's names; values of enums by theirs.
+    """
+
+    call: str
+    fields: Mapping[str, Any] = {}
+
+
 class Wrong(Exception):
     """The question can't be answered; the text says what is wrong with it."""
+
+
+class Absent(Exception):
+    """There is nothing of that name; the text says so."""
 
 
 class Forbidden(Exception):

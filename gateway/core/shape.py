@@ -85,6 +85,22 @@ class Shaper:
         self._set_prompt = _SYSTEM.get(operation)
         self._set_template = _TEMPLATES.get(operation)
 
+    def policy(self) -> dict[str, Any]:
+        """What is in force, to be shown as JSON; what says nothing is left out."""
+        shown: dict[str, Any] = {}
+        if self._defaults:
+            shown["defaults"] = {name: whole for name, _, whole in self._defaults}
+        if self._overrides:
+            merged: _Tree = {}
+            for tree in self._overrides:
+                merged = _merged(merged, tree)
+            shown["overrides"] = {name: _raw(value) for name, value in merged.items()}
+        if self._prompt is not None:
+            shown["system_prompt"] = {"action": self._prompt.action.name.lower(), "text": self._prompt.text}
+        if self._template is not None:
+            shown["user_template"] = self._template
+        return shown
+
     def apply(self, body: bytes, model: str) -> bytes:
         """The body with the policies in force and `model` in it. Unshapeable."""
         top = _object(body)

@@ -18,9 +18,10 @@ class Row:
     """One combination, and what was counted of it. `bounds`: of both histograms, in seconds."""
 
     __slots__ = (
-        "attempts", "bounds", "cached", "cancelled", "completion", "connect", "cut", "duration", "endpoint",
-        "first_token", "key_id", "label", "model", "operation", "prompt", "refused", "requests", "succeeded",
-        "timeout", "unserved", "upstream", "with_tokens",
+        "attempts", "bounds", "cached", "cancelled", "cold_seconds", "cold_starts", "completion", "connect", "cut",
+        "decode_seconds", "decode_tokens", "duration", "endpoint", "first_token", "key_id", "label", "model",
+        "operation", "prefill_seconds", "prefill_tokens", "prompt", "refused", "requests", "succeeded", "timeout",
+        "unserved", "upstream", "with_tokens",
     )  # fmt: skip
 
     def __init__(self, key: tuple[str, str, Operation, str, str], bounds: Sequence[float]) -> None:
@@ -29,6 +30,8 @@ class Row:
         self.requests = self.succeeded = self.cancelled = self.unserved = 0
         self.attempts = self.connect = self.upstream = self.timeout = self.cut = self.refused = 0
         self.with_tokens = self.prompt = self.cached = self.completion = 0
+        self.prefill_tokens = self.decode_tokens = self.cold_starts = 0
+        self.prefill_seconds = self.decode_seconds = self.cold_seconds = 0.0
         self.first_token = [0] * (len(bounds) + 1)
         self.duration = [0] * (len(bounds) + 1)
 
@@ -71,6 +74,15 @@ class Sums:
             row.prompt += tokens.prompt
             row.cached += tokens.cached
             row.completion += tokens.completion
+        if (decode := outcome.decode) is not None:
+            row.decode_tokens += decode[0]
+            row.decode_seconds += decode[1]
+        if (prefill := outcome.prefill) is not None:
+            row.prefill_tokens += prefill[0]
+            row.prefill_seconds += prefill[1]
+        if (cold := outcome.cold) is not None:
+            row.cold_starts += 1
+            row.cold_seconds += cold
         row.attempts += outcome.attempts
         if outcome.failed:
             self._fail(outcome, row)

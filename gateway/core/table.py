@@ -4,8 +4,8 @@ Its one door is `apply`, which takes a whole update or leaves everything as it w
 are kept until the next update.
 """
 
-import fnmatch
 import re
+from collections.abc import Collection
 
 import msgspec
 
@@ -25,7 +25,7 @@ from geniehive.rules.model import (
     Route,
     Upstream,
 )
-from geniehive.rules.operations import Operation
+from geniehive.rules.operations import Ability, Operation
 
 _PLANS_KEPT = 4096
 
@@ -86,6 +86,7 @@ class Table:
         self._globs: list[tuple[re.Pattern[str], _Entry]] = []
         self._keys: dict[bytes, ClientKey] = {}
         self._plans: dict[tuple[str, Operation], Found] = {}
+        self._trials: list[str] = []
 
     def blank(self) -> "Table":
         """One that knows nothing, at the same standpoint."""
@@ -131,12 +132,28 @@ class Table:
             self.cluster_id = cluster_id
             self._plans.clear()  # the names of relays have it
         self._reindex(touched)
+        self._note_trials(touched)
         moved = {b.host_id for name, b in touched.items() if isinstance(b, Relay) and self._has_moved(name, b)}
         gone = [b.service for name, b in touched.items() if isinstance(b, Upstream) and self._went_offline(name, b)]
         if moved:
             upstreams = (c.service for c in self._contents.values() if isinstance(c, Upstream))
             gone += [service for service in upstreams if names.split_service(service)[0] in moved]
         return tuple(dict.fromkeys(gone))
+
+    def take_trials(self) -> list[str]:
+        """Endpoints that control has let back on trial since this was asked last."""
+        taken, self._trials = self._trials, []
+        return taken
+
+    def _note_trials(self, touched: dict[str, Content | None]) -> None:
+        services = set()
+        for name, before in touched.items():
+            now = self._contents.get(name)
+            if isinstance(now, Upstream) and _is_on_trial(now) and not _is_on_trial(before):
+                services.add(now.service)
+        if services:
+            endpoints = ((name, c) for name, c in self._contents.items() if isinstance(c, Endpoint))
+            self._trials += [name for name, endpoint in endpoints if endpoint.service in services]
 
     def _went_offline(self, name: str, before: Upstream) -> bool:
         return not _is_offline(before) and _is_offline(self._contents.get(name))
@@ -164,7 +181,7 @@ class Table:
             self._keys = {c.sha256: c for c in self._contents.values() if isinstance(c, ClientKey)}
         if globs:
             entries = sorted((e for e in self._routes.values() if e.route.glob), key=_longest_first)
-            self._globs = [(re.compile(fnmatch.translate(e.route.model)), e) for e in entries]
+            self._globs = [(names.glob_pattern(e.route.model), e) for e in entries]
         if routes:
             self._plans.clear()
             self.generation += 1
@@ -219,6 +236,20 @@ class Table:
         """Every route, globs too, in no order."""
         return [entry.route for entry in self._routes.values()]
 
+    def able(self, operation: Operation, abilities: Collection[Ability], most: int = 5) -> list[str]:
+        """Names of models, some of them, that are known to be able to do all of that."""
+        found: list[str] = []
+        for name, entry in self._routes.items():
+            branch = entry.branches.get(operation)
+            if branch is None or branch.choose_from or entry.route.glob:
+                continue
+            contents = (self._contents.get(e.endpoint) for tier in branch.tiers for e in tier.endpoints)
+            if any(isinstance(c, Endpoint) and set(abilities) <= set(c.asset.abilities) for c in contents):
+                found.append(name)
+                if len(found) == most:
+                    break
+        return sorted(found)
+
     def endpoint(self, name: str) -> tuple[Endpoint, Upstream] | None:
         """An endpoint with its upstream; None if the table lacks either."""
         endpoint = self._contents.get(name)
@@ -240,8 +271,12 @@ def _is_offline(content: Content | None) -> bool:
     return condition.availability is Availability.OFFLINE and condition.reason is not Reason.STOPPING
 
 
+def _is_on_trial(content: Content | None) -> bool:
+    return isinstance(content, Upstream) and content.routable and content.condition.reason is Reason.OUTCOMES
+
+
 def _longest_first(entry: _Entry) -> tuple[int, str]:
-    return -len(entry.route.model), entry.route.model
+    return names.longest_first(entry.route.model)
 
 
 def _check(resource: Resource) -> None:

@@ -11,7 +11,7 @@ tally        what is learned of a request on its way
 records      where requests are recorded when they have ended
 access       the access log: one line per request
 metrics      GET /metrics, in Prometheus' words
-cluster      questions about the cluster that control answers
+cluster/     questions about the cluster, and why a request goes where it does
 headers      which headers of an engine's answer reach the client, and what we add
 certificate  of HTTPS: read from files, and again when they change
 """

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.core import errors, foreign
+from gateway.core import errors, foreign, needs
 from gateway.core.api import ApiCall
 from gateway.core.attempt import (
     ENDED,
@@ -27,6 +27,8 @@ from gateway.core.attempt import (
     tried_names,
 )
 from gateway.core.body import Named
+from gateway.core.needs import Needs
+from gateway.core.plan import Plan
 from gateway.core.shape import Shaper, Unshapeable
 from gateway.http.exchange import Exchange, Refusal
 from gateway.http.passing import ERROR_LIMIT, Held, Passing
@@ -46,6 +48,10 @@ _NOT_UNDERSTOOD = frozenset({400, 422})
 _QUESTION = (b"stream_options", b"include_usage")
 
 
+# What only counts tokens need fit nowhere.
+_COUNTING = "/v1/messages/count_tokens"
+
+
 class Content(Protocol):
     """What a client sent, as engines are to get it."""
 
@@ -59,6 +65,13 @@ class Content(Protocol):
 
     def renamed(self, model: str, also_named: bool) -> bytes | AsyncIterable[bytes]:
         """It, with another name. also_named: in a form's field `model_name`, too."""
+
+
+def needs_of(content: Content, plan: Plan, api: ApiCall, exchange: Exchange) -> Needs | None:
+    """What the plan makes a difference of; None if that is nothing."""
+    if not isinstance(content, Named) or len(content.body) <= plan.carefree or api.path == _COUNTING:
+        return None
+    return needs.read(plan, api.operation, content, exchange.session if plan.chooses else "")
 
 
 class Call:
@@ -126,7 +139,11 @@ class Call:
     def _leave(self) -> None:
         """Whatever happened: the turn is given back, and an upstream that still works for us is stopped."""
         self._drop_response()
-        self._handle(SERVED if self._whole else ENDED)
+        if self._whole:
+            self._attempt.tokens = self._exchange.tally.tokens
+            self._handle(SERVED)
+        else:
+            self._handle(ENDED)
         # It knows this call: without a circle all of a request's memory is free at once, and not when it is collected.
         del self._passing
 
@@ -136,8 +153,8 @@ class Call:
     def _renew(self) -> None:
         """Much may have changed since the call began: another endpoint may be there by now."""
         plan = self._calls.plan(self._content.model, self._api.operation)
-        if plan is not None:
-            self._attempt.plan = plan
+        if plan is not None and plan is not self._attempt.plan:
+            self._attempt.renew(plan, needs_of(self._content, plan, self._api, self._exchange))
 
     def _drop_response(self) -> None:
         response, self._response = self._response, None

@@ -1,20 +1,21 @@
 """Calls to models: the body is read, its name looked up, and what follows is left to a `Call`."""
 
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Protocol
 
 from aiohttp import web
 
 from gateway.core import body as bodies
-from gateway.core import errors
+from gateway.core import errors, gates
 from gateway.core.api import ApiCall
 from gateway.core.attempt import Attempt
 from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
-from gateway.core.plan import Plan
+from gateway.core.needs import Needs
+from gateway.core.plan import Plan, Unusable
 from gateway.core.table import ChooseFrom, NotFound, OtherOperations, Table
-from gateway.http.call import Call, Content
+from gateway.http.call import Call, Content, needs_of
 from gateway.http.exchange import Exchange, Refusal
 from gateway.http.forms import Forms
 from gateway.patience import Patience
@@ -147,9 +148,34 @@ class Calls:
         except Unaskable as error:
             raise Refusal(errors.bad_request(f"The request can't be passed on: {error}")) from error
         patience = self._patience[api.path]
-        attempt = Attempt(content.model, api.operation, plan, self._balance, self._budget, patience.timeouts.first_byte)
+        wants = None
+        if type(content) is bodies.Named and len(content.body) > plan.carefree:
+            wants = needs_of(content, plan, api, exchange)
+        attempt = Attempt(
+            content.model, api.operation, plan, self._balance, self._budget, patience.timeouts.first_byte, wants
+        )
+        if attempt.over and wants is not None and gates.nobody_is_left(plan, attempt.over):
+            raise Refusal(self._unfit(content.model, api, plan, attempt.over, wants))
         exchange.tally.attempt = attempt
         return Call(self, exchange, attempt, content, api, headers, patience, asking)
+
+    def _unfit(
+        self, model: str, api: ApiCall, plan: Plan, over: Sequence[gates.PassedOver], wants: Needs
+    ) -> errors.ApiError:
+        """What to say where nobody who is there can serve what is asked for."""
+        table = self._table
+        away = [(u, found) for u in plan.unusable if (found := table.endpoint(f"endpoint/{u.name}")) is not None]
+        # Who may not serve this name will not later, either.
+        if any(gates.would_fit(e.asset, wants) for u, (e, upstream) in away if u.loading or not upstream.routable):
+            out = tuple(Unusable(one.candidate.name, one.reason) for one in over)
+            return errors.unserved(model, (), plan.unusable + out, None)
+        candidate = gates.largest(over)
+        if candidate is None:
+            able = table.able(api.operation, [one.lacks for one in over if one.lacks is not None])
+            return gates.not_taken(model, over, able, api.operation)
+        found = table.endpoint(candidate.endpoint)
+        runtime = found[1].runtime if found is not None else ""
+        return gates.too_long(model, wants, candidate, runtime, api.operation, api.dialect)
 
     async def _look_further(
         self, model: str, operation: Operation, found: NotFound | OtherOperations | ChooseFrom, key_id: str

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AbstractContextManager
 
 from aiohttp import web
+from multidict import istr
 
 from gateway.core import errors
 from gateway.core.api import Dialect
@@ -16,6 +17,9 @@ from geniehive.kit.outbox import Outbox
 
 # The most of a body that is read at once.
 _PIECE = 64 * 1024
+
+# Claude Code, Open WebUI.
+_SESSIONS = (istr("X-Claude-Code-Session-Id"), istr("X-OpenWebUI-Chat-Id"))
 
 JSON = b"content-type: application/json\r\n"
 
@@ -132,6 +136,15 @@ class Exchange(Answer):
         if self.body_read:
             self._keep = self._keep_later
         return piece
+
+    @property
+    def session(self) -> str:
+        """What the client calls its session; "" if it has no name for it."""
+        headers = self._request.headers
+        for name in _SESSIONS:
+            if found := headers.get(name):
+                return found
+        return ""
 
     @property
     def body_read(self) -> bool:

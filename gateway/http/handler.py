@@ -5,20 +5,21 @@ import itertools
 import logging
 import re
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import lru_cache
 from urllib.parse import unquote
 
 from aiohttp import web
 from multidict import istr
 
-from gateway.core import api, errors, ids, keys, listing, openapi
+from gateway.core import api, errors, ids, keys, openapi
 from gateway.core.api import ApiCall
 from gateway.core.cors import Cors
 from gateway.core.errors import ApiError
+from gateway.core.listing import Listing
 from gateway.core.table import NotFound, Table
 from gateway.http.calls import Calls, LookUp
-from gateway.http.cluster import USAGE, ClusterApi
+from gateway.http.cluster import Asked, ClusterApi
 from gateway.http.exchange import JSON, Exchange, Refusal
 from gateway.http.metrics import METRICS, MetricsPage, is_local
 from gateway.http.records import Records
@@ -49,7 +50,7 @@ class Handler:
     """Called by aiohttp for each request.
 
     auth: whether clients need a key. client_idle: seconds that a client may send or take nothing. cors: which web pages
-    may call. cluster, metrics: None if questions about them are not answered.
+    may call. cluster, metrics: None if questions about them are not answered. latency: as of `listing.Listing`.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Handler:
         metrics: MetricsPage | None = None,
         cors: Cors = _NO_PAGES,
         cluster: ClusterApi | None = None,
+        latency: Callable[[str], float | None] = lambda model: None,
         outbox: Outbox | None = None,
     ) -> None:
         # Where answers are written.
@@ -80,7 +82,7 @@ class Handler:
         self._client_idle = client_idle
         self._id_prefix = f"req-{secrets.token_hex(6)}-"
         self._ids = itertools.count(1)
-        self._listed: tuple[int, bytes] = (-1, b"")
+        self._listing = Listing(table, latency)
         # No new work: answers close their connections, and /readyz says no.
         self.draining = False
         # Connections with a request under way, and what serves them.
@@ -156,8 +158,7 @@ class Handler:
             exchange.dialect = call.dialect
             self._not_post(exchange, request, path)
         elif request.method == "OPTIONS":
-            allow = "GET, HEAD, OPTIONS" if _is_looked_at(path) else ""
-            self._options(exchange, request, path, allow)
+            self._options(exchange, request, path, self._takes(path))
         elif path == _MODELS:
             _must_get(request, path)
             self._authenticate(exchange, request, keys.TO_LOOK)
@@ -173,10 +174,8 @@ class Handler:
         elif path == _OPENAPI:
             _must_get(request, path)
             exchange.whole(200, JSON, _openapi())
-        elif path == USAGE and self._cluster is not None:
-            _must_get(request, path)
-            key_id = self._authenticate(exchange, request, keys.TO_READ)
-            exchange.whole(200, JSON, await self._cluster.usage(query, key_id))
+        elif self._cluster is not None and (methods := self._cluster.methods(path)) is not None:
+            await self._ask_cluster(self._cluster, methods, exchange, request, path, query)
         elif path == METRICS and self._metrics is not None:
             _must_get(request, path)
             if not is_local(request):
@@ -194,6 +193,25 @@ class Handler:
         else:
             exchange.dialect = api.dialect_of(path)
             raise Refusal(errors.unknown_path(request.method, path))
+
+    async def _ask_cluster(
+        self, cluster: ClusterApi, methods: Mapping[str, Asked], exchange: Exchange, request: web.BaseRequest,
+        path: str, query: str,
+    ) -> None:  # fmt: skip
+        asked = methods.get("GET" if request.method == "HEAD" else request.method)
+        if asked is None:
+            raise Refusal(errors.wrong_method(request.method, path, self._takes(path)))
+        key_id = self._authenticate(exchange, request, asked.needed)
+        body = await exchange.body(asked.body) if asked.body else b""
+        exchange.whole(200, JSON, await cluster.answer(asked, query, body, key_id))
+
+    def _takes(self, path: str) -> str:
+        """The methods of a path that is no call to a model; "" if there is no such path."""
+        if self._cluster is not None and (methods := self._cluster.methods(path)) is not None:
+            return ", ".join(
+                [*(("GET", "HEAD") if "GET" in methods else ()), *sorted(methods.keys() - {"GET"}), "OPTIONS"]
+            )
+        return "GET, HEAD, OPTIONS" if _is_looked_at(path) else ""
 
     def _not_post(self, exchange: Exchange, request: web.BaseRequest, path: str) -> None:
         if request.method != "OPTIONS":
@@ -227,18 +245,14 @@ class Handler:
     def _models(self) -> bytes:
         if not self._table.ready:
             raise Refusal(errors.not_ready())
-        generation, listed = self._listed
-        if generation != self._table.generation:
-            listed = listing.models(self._table)
-            self._listed = self._table.generation, listed
-        return listed
+        return self._listing.models(self._calls.clock.now())
 
     async def _model(self, name: str, key_id: str) -> bytes:
         if not self._table.ready:
             raise Refusal(errors.not_ready())
-        found = listing.model(self._table, name)
+        found = self._listing.model(name)
         if found is None and is_model_name(name) and (learned := await self._look_up(name, key_id)):
-            found = listing.model(learned, name)
+            found = self._listing.model(name, learned)
         if found is None:
             missing = self._table.find(name, Operation.CHAT)
             raise Refusal(errors.unresolved(name, None, missing if isinstance(missing, NotFound) else NotFound()))
@@ -256,7 +270,7 @@ def _openapi() -> bytes:
 
 
 def _is_looked_at(path: str) -> bool:
-    return path in (_MODELS, "/", _OPENAPI, USAGE, METRICS, "/healthz", "/readyz") or path.startswith(_MODELS + "/")
+    return path in (_MODELS, "/", _OPENAPI, METRICS, "/healthz", "/readyz") or path.startswith(_MODELS + "/")
 
 
 def _target(request: web.BaseRequest) -> tuple[str, str]:

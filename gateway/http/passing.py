@@ -144,6 +144,7 @@ class Passing:
         try:
             piece = await response.chunk()
             tally.answering()
+            self._attempt.began(tally.now())
             while piece and not response.complete:
                 if out := events.feed(piece):
                     sent = out

@@ -48,12 +48,14 @@ class Tally:
             return Outcome(
                 request_id, self.key_id, operation, self.model, ending, status, stream=self.stream, seconds=seconds
             )
-        choice = attempt.choice
-        if choice is None:
+        choice, flight = attempt.choice, attempt.flight
+        prefill = decode = cold = None
+        if choice is None or flight is None:
             endpoint = service = host = label = ""
         else:
             candidate = choice.candidate
             endpoint, service, host, label = candidate.endpoint, candidate.service, candidate.host, choice.label
+            prefill, decode, cold = flight.settle()
         ending = Ending.FAILED if self.failed else attempt.ending
         if status >= 400 and ending is Ending.CANCELLED:
             # Nobody left: we refused what came of the request after an engine had been asked.
@@ -62,4 +64,5 @@ class Tally:
         return Outcome(
             request_id, self.key_id, operation, self.model, ending, status, endpoint, service, host, label,
             attempt.number, attempt.failed, self.stream, seconds, self.first, attempt.waited, self.tokens,
+            prefill, decode, cold,
         )  # fmt: skip

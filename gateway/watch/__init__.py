@@ -5,6 +5,7 @@ stream        RoutingService.WatchRoutes: keeps the table current, reconnects by
 certificates  this gateway's certificate and whom to believe, over that stream
 kept          the table on disk, from which a gateway starts while control is away
 outcomes      RoutingService.ReportOutcomes: what became of requests, and what is under way
-usage         RegistryService.QueryUsage, in a client's name
+answers       questions about the cluster, in a client's name
+usage         RegistryService.QueryUsage, likewise
 lookup        RoutingService.Resolve for names that the table lacks
 """

@@ -230,6 +230,12 @@ def _row(row: Row) -> usage_pb2.OutcomeRow:
         prompt_tokens=row.prompt,
         cached_tokens=row.cached,
         completion_tokens=row.completion,
+        prefill_tokens=row.prefill_tokens,
+        prefill_seconds=row.prefill_seconds,
+        decode_tokens=row.decode_tokens,
+        decode_seconds=row.decode_seconds,
+        cold_starts=row.cold_starts,
+        cold_start_seconds=row.cold_seconds,
     )
     for histogram, counts in ((sums.first_token, row.first_token), (sums.duration, row.duration)):
         if any(counts):

@@ -1,13 +1,13 @@
 """RoutingService.WatchRoutes, the gateway's side; the numbers are the steps of the RPC's comment.
 
 Parts of an update are collected and applied together, then answered by an ack, or by a rejection with its reason (1 to
-3). Certificates are asked for on the way (7). When the stream breaks the table stays in force, and the stream is opened
-again after a delay with jitter.
+3). Load is handed on as it comes (5). Certificates are asked for on the way (7). When the stream breaks the table stays
+in force, and the stream is opened again after a delay with jitter.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import grpc
@@ -18,11 +18,12 @@ from gateway.watch.certificates import Certificates
 from gateway.watch.kept import KeptTable
 from gateway.watch.link import Link, NoCertificate
 from geniehive import failures
-from geniehive.convert import resource_from_proto
+from geniehive.convert import brief_load_from_proto, resource_from_proto
 from geniehive.failures import Refused
 from geniehive.kit.backoff import Backoff
 from geniehive.kit.errors import EXIT_REFUSED, UserError
 from geniehive.kit.tasks import Tasks
+from geniehive.rules.model import ServiceLoad
 from geniehive.v1 import failure_pb2, routing_pb2
 from geniehive.v1.credential_pb2 import CertificateRequest
 from geniehive.v1.registry_service_pb2_grpc import RegistryServiceStub
@@ -36,6 +37,7 @@ if TYPE_CHECKING:  # the stub files alone have them
 log = logging.getLogger(__name__)
 
 Update = WatchRoutesResponse.Update
+LoadSample = WatchRoutesResponse.LoadSample
 if TYPE_CHECKING:
     Call = grpc.aio.StreamStreamCall[WatchRoutesRequest, WatchRoutesResponse]
 
@@ -80,7 +82,7 @@ class _Parts:
 
 class RouteStream:
     """certificates: None if this gateway needs none. on_table: called after each update applied, with the services
-    whose host went offline by it."""
+    whose host went offline by it. on_load: what is told of load, and for how many seconds it is good."""
 
     def __init__(
         self,
@@ -91,6 +93,7 @@ class RouteStream:
         on_table: Callable[[tuple[str, ...]], None],
         certificates: Certificates | None = None,
         *,
+        on_load: Callable[[Sequence[ServiceLoad], float], None] | None = None,
         backoff: Backoff | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -100,6 +103,7 @@ class RouteStream:
         self._kept = kept
         self._on_table = on_table
         self._certificates = certificates
+        self._on_load = on_load
         self._writing = asyncio.Lock()
         self._answered = False
         self._backoff = backoff or Backoff()
@@ -110,6 +114,12 @@ class RouteStream:
         # For other calls to the same control; None while it is away.
         self.stub: RoutingServiceAsyncStub | None = None
         self._registry: RegistryServiceAsyncStub | None = None
+        self._channel: grpc.aio.Channel | None = None
+
+    @property
+    def channel(self) -> "grpc.aio.Channel | None":
+        """As `stub`, for any question."""
+        return None if self.stub is None else self._channel
 
     @property
     def registry(self) -> "RegistryServiceAsyncStub | None":
@@ -138,6 +148,7 @@ class RouteStream:
         async with self._link.channel() as channel:
             stub: RoutingServiceAsyncStub = RoutingServiceStub(channel)
             self._registry = RegistryServiceStub(channel)
+            self._channel = channel
             call = stub.WatchRoutes(metadata=self._link.metadata)
             asking = Tasks()
             try:
@@ -170,9 +181,15 @@ class RouteStream:
             if self.stub is None:
                 self.stub = stub
             self._answered = True
-            if message.WhichOneof("message") != "update":
-                self._about_certificates(message)
-                continue
+            match message.WhichOneof("message"):
+                case "load":
+                    self._take_load(message.load)
+                    continue
+                case "trust" | "certificate":
+                    self._about_certificates(message)
+                    continue
+                case None:
+                    continue  # of a newer control
             update = message.update
             if parts is None or parts.nonce != update.nonce:
                 parts = _Parts(update.nonce)
@@ -197,8 +214,12 @@ class RouteStream:
             async with self._writing:
                 await call.write(WatchRoutesRequest(ack=ack))
 
+    def _take_load(self, sample: LoadSample) -> None:
+        if self._on_load is not None:
+            loads = list(map(brief_load_from_proto, sample.services))
+            self._on_load(loads, sample.stale_after.ToNanoseconds() / 1e9)
+
     def _about_certificates(self, message: WatchRoutesResponse) -> None:
-        """Load samples are not used by this version."""
         if self._certificates is None:
             return
         match message.WhichOneof("message"):

@@ -3,18 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import grpc
-
-from gateway.core.questions import Away, Forbidden, Found, Question, Wrong
+from gateway.core.questions import Away, Found, Question, Wrong
+from gateway.watch.answers import DEADLINE, answered, for_client
 from geniehive import usage
-from geniehive.channels import CLIENT_KEY_ID
-from geniehive.failures import from_rpc_error
-from geniehive.v1.failure_pb2 import FAILURE_REASON_FIELD_INVALID
 
 if TYPE_CHECKING:  # the stub file alone has it
     from geniehive.v1.registry_service_pb2_grpc import RegistryServiceAsyncStub
-
-DEADLINE = 10.0
 
 
 class AskUsage:
@@ -37,14 +31,6 @@ class AskUsage:
         stub = self._stub()
         if stub is None:
             raise Away("there is no connection to it")
-        metadata = (*self._metadata, (CLIENT_KEY_ID, key_id)) if key_id else self._metadata
-        try:
-            answer = await stub.QueryUsage(asked, timeout=DEADLINE, metadata=metadata)
-        except grpc.RpcError as error:
-            refused = from_rpc_error(error)
-            if refused.reason == FAILURE_REASON_FIELD_INVALID:
-                raise Wrong(refused.message) from error
-            if refused.code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-                raise Forbidden(refused.message) from error
-            raise Away(refused.message, refused.retry_after) from error
+        call = stub.QueryUsage(asked, timeout=DEADLINE, metadata=for_client(self._metadata, key_id))
+        answer = await answered(call)
         return Found([usage.view(question.by, row) for row in answer.rows], answer.next_page_token)

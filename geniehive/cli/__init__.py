@@ -24,8 +24,14 @@ install      how it installs what runs here
 probe        whether the gateway serves what it should
 status       how the cluster is
 models       what can be asked
+asking       a request to the gateway
 chat         asks a model through the gateway
+explain      why a name leads where it does
 usage        how much was asked, by whom, of what
+roles        roles: list, show, create, update, delete, export
+alias        aliases: set, list, delete
+bench        benchmarks: run a workload
+measured     benchmarks: store what was measured, compare services
 keys         client keys: create, list, revoke
 tokens       join tokens: create, list, revoke
 hosts        hosts: list, forget

@@ -63,12 +63,12 @@ def joined(given: argparse.Namespace) -> str | None:
     return trust.control(folder(given))
 
 
-def gateway(given: argparse.Namespace) -> Link:
-    """`target` is a URL without "/v1" and without a slash at its end."""
+def gateway(given: argparse.Namespace, key_file: str = "client.key") -> Link:
+    """`target` is a URL without "/v1" and without a slash at its end. key_file: in the state folder."""
     place = folder(given)
     url = given.gateway or os.environ.get(GATEWAY_VARIABLE) or read_up(place).get("gateway") or DEFAULT_GATEWAY
     url = (url if "://" in url else f"http://{url}").rstrip("/").removesuffix("/v1")
-    return _with_key(given, url, urlsplit(url).hostname or "", place / "client.key")
+    return _with_key(given, url, urlsplit(url).hostname or "", place / key_file)
 
 
 def _with_key(given: argparse.Namespace, target: str, host: str, file: Path) -> Link:

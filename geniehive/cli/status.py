@@ -10,6 +10,7 @@ from geniehive.kit.errors import EXIT_OK
 if TYPE_CHECKING:
     from geniehive.cli.common import Commands
 
+_MOST_EJECTED = 4
 _TONES: dict[str, Tone] = {
     "healthy": "good",
     "available": "good",
@@ -117,6 +118,10 @@ def _show_cluster(cluster: dict[str, Any], gateways: list[dict[str, Any]]) -> No
             state = "away"
         else:
             state = "current" if gateway["current"] else "behind"
+        if ejected := gateway["ejected_endpoints"]:
+            names = ", ".join(name.removeprefix("endpoint/") for name in ejected[:_MOST_EJECTED])
+            more = f" and {len(ejected) - _MOST_EJECTED} more" if len(ejected) > _MOST_EJECTED else ""
+            state += f", leaves out for now, since they failed: {names}{more}"
         lines.append(("gateway", f"{gateway['gateway_id']} {gateway['base_url']} {state}"))
     if not gateways:
         lines.append(("gateway", "none connected"))
@@ -143,7 +148,11 @@ def _why(service: dict[str, Any]) -> str:
     if service["routable"] and condition["health"] == "healthy":
         return ""
     # What to do about that stands with the ways.
-    return condition["reason"] if _is_cut_off(service) else views.why(condition)
+    if _is_cut_off(service):
+        return str(condition["reason"])
+    why = views.why(condition)
+    # The other sides, control's probe and gateways' reports, name themselves.
+    return f"its node says: {why}" if condition["reason"] == "engine" and condition["detail"] else why
 
 
 def _is_cut_off(service: dict[str, Any]) -> bool:

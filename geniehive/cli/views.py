@@ -13,6 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from geniehive.v1 import (
     admin_service_pb2,
+    benchmark_pb2,
     credential_pb2,
     failure_pb2,
     registry_pb2,
@@ -67,6 +68,21 @@ def condition(message: registry_pb2.Condition) -> View:
         "reason": None if reason == "unknown" else reason,
         "detail": message.detail,
         "since": time(message, "since_time"),
+    }
+
+
+def sample(message: benchmark_pb2.BenchmarkSample) -> View:
+    return {
+        "sample_id": message.sample_id,
+        "service": message.service,
+        "asset_id": message.asset_id,
+        "workload": message.workload,
+        "measure_time": time(message, "measure_time"),
+        "request_count": message.request_count,
+        "correctness": maybe(message, "correctness"),
+        "first_token_seconds": maybe(message, "first_token_seconds"),
+        "prefill_tokens_per_second": maybe(message, "prefill_tokens_per_second"),
+        "decode_tokens_per_second": maybe(message, "decode_tokens_per_second"),
     }
 
 

@@ -8,15 +8,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from geniehive import channels
 from geniehive.client import target as targets
 from geniehive.client import views
 from geniehive.client.calls import SERVICES, Facade, Stream
 from geniehive.failures import Refused
-from geniehive.v1 import registry_service_pb2, routing_service_pb2
+from geniehive.v1 import admin_service_pb2, registry_service_pb2, routing_service_pb2
+from geniehive.v1.benchmark_pb2 import BenchmarkSample
 from geniehive.v1.registry_service_pb2 import HostView, ObjectKind, ServiceView, WatchLoadResponse
+from geniehive.v1.request_pb2 import Operation
+from geniehive.v1.role_pb2 import Alias, Role
 from geniehive.v1.routing_pb2 import Route
+from geniehive.v1.routing_service_pb2 import ExplainRouteResponse, MatchRoutesResponse
 
 if TYPE_CHECKING:
     from geniehive.v1.admin_service_pb2_grpc import AdminServiceAsyncStub
@@ -120,6 +125,69 @@ class Hive:
         """All names that clients may write, through all pages, by name."""
         request = routing_service_pb2.ListRoutesRequest(page_size=PAGE_SIZE)
         return await _pages(self.routing.ListRoutes, request, "routes")
+
+    async def list_roles(self) -> list[Role]:
+        """All roles, through all pages, by id."""
+        request = registry_service_pb2.ListRolesRequest(page_size=PAGE_SIZE)
+        return await _pages(self.registry.ListRoles, request, "roles")
+
+    async def list_aliases(self) -> list[Alias]:
+        """All aliases, those that control found by itself too, through all pages, by name."""
+        request = registry_service_pb2.ListAliasesRequest(page_size=PAGE_SIZE)
+        return await _pages(self.registry.ListAliases, request, "aliases")
+
+    async def list_benchmarks(self, model: str = "", service: str = "", workload: str = "") -> list[BenchmarkSample]:
+        """Measured samples, newest first, through all pages; of these alone, where said."""
+        request = registry_service_pb2.ListBenchmarkSamplesRequest(
+            page_size=PAGE_SIZE, service=service, asset_id=model, workload=workload
+        )
+        return await _pages(self.registry.ListBenchmarkSamples, request, "samples")
+
+    async def match(
+        self,
+        *tasks: str,
+        workloads: Iterable[str] = (),
+        operation: Operation.ValueType = Operation.OPERATION_UNSPECIFIED,
+        include_services: bool = False,
+        limit: int = 0,
+    ) -> list[MatchRoutesResponse.Candidate]:
+        """Which roles, or services too, fit tasks in free text, or workloads: best first, with score and reasons."""
+        request = routing_service_pb2.MatchRoutesRequest(
+            tasks=tasks, workloads=workloads, operation=operation, include_services=include_services, limit=limit
+        )
+        return list((await self.routing.MatchRoutes(request)).candidates)
+
+    async def explain(
+        self, model: str, operation: Operation.ValueType = Operation.OPERATION_UNSPECIFIED
+    ) -> ExplainRouteResponse:
+        """Why a name leads where it does: gates, tiers, scores, policies. The waits are a gateway's to tell."""
+        request = routing_service_pb2.ExplainRouteRequest(model=model, operation=operation)
+        return await self.routing.ExplainRoute(request)
+
+    async def create_role(self, role: Role) -> Role:
+        """As it is stored."""
+        return (await self.admin.CreateRole(admin_service_pb2.CreateRoleRequest(role=role))).role
+
+    async def update_role(self, role: Role, paths: Iterable[str] = ("*",)) -> Role:
+        """The role as it is then.
+
+        paths: the fields to take from `role`. Its etag must be the present one; empty: whatever it is.
+        """
+        request = admin_service_pb2.UpdateRoleRequest(role=role, update_mask=FieldMask(paths=paths))
+        return (await self.admin.UpdateRole(request)).role
+
+    async def delete_role(self, role_id: str, etag: str = "") -> None:
+        """etag: it must be the present one; empty: whatever it is."""
+        await self.admin.DeleteRole(admin_service_pb2.DeleteRoleRequest(role_id=role_id, etag=etag))
+
+    async def set_alias(self, alias: str, target: str, etag: str = "") -> Alias:
+        """etag: of the alias that is changed; empty: there is none yet."""
+        given = Alias(alias=alias, target=target, etag=etag)
+        return (await self.admin.SetAlias(admin_service_pb2.SetAliasRequest(alias=given))).alias
+
+    async def delete_alias(self, alias: str, etag: str = "") -> None:
+        """etag: as for `delete_role`."""
+        await self.admin.DeleteAlias(admin_service_pb2.DeleteAliasRequest(alias=alias, etag=etag))
 
     def watch(self, kinds: Iterable[ObjectKind.ValueType] = (), *, silence: float = SILENCE) -> "Watch[views.Event]":
         """Objects as they change, of these kinds or all; goes on by itself after a break. See `geniehive.client.views`.

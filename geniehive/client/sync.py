@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from geniehive import channels
 from geniehive.client import target as targets
@@ -15,9 +16,13 @@ from geniehive.client import views
 from geniehive.client.calls import SERVICES, SyncFacade, SyncStream
 from geniehive.client.hive import PAGE_SIZE, RETRIES, SILENCE
 from geniehive.failures import Refused
-from geniehive.v1 import registry_service_pb2, routing_service_pb2
+from geniehive.v1 import admin_service_pb2, registry_service_pb2, routing_service_pb2
+from geniehive.v1.benchmark_pb2 import BenchmarkSample
 from geniehive.v1.registry_service_pb2 import HostView, ObjectKind, ServiceView, WatchLoadResponse
+from geniehive.v1.request_pb2 import Operation
+from geniehive.v1.role_pb2 import Alias, Role
 from geniehive.v1.routing_pb2 import Route
+from geniehive.v1.routing_service_pb2 import ExplainRouteResponse, MatchRoutesResponse
 
 if TYPE_CHECKING:
     from geniehive.v1.admin_service_pb2_grpc import AdminServiceStub
@@ -106,6 +111,69 @@ class SyncHive:
         """All names that clients may write, through all pages, by name."""
         request = routing_service_pb2.ListRoutesRequest(page_size=PAGE_SIZE)
         return pages(self.routing.ListRoutes, request, "routes")
+
+    def list_roles(self) -> list[Role]:
+        """All roles, through all pages, by id."""
+        request = registry_service_pb2.ListRolesRequest(page_size=PAGE_SIZE)
+        return pages(self.registry.ListRoles, request, "roles")
+
+    def list_aliases(self) -> list[Alias]:
+        """All aliases, those that control found by itself too, through all pages, by name."""
+        request = registry_service_pb2.ListAliasesRequest(page_size=PAGE_SIZE)
+        return pages(self.registry.ListAliases, request, "aliases")
+
+    def list_benchmarks(self, model: str = "", service: str = "", workload: str = "") -> list[BenchmarkSample]:
+        """Measured samples, newest first, through all pages; of these alone, where said."""
+        request = registry_service_pb2.ListBenchmarkSamplesRequest(
+            page_size=PAGE_SIZE, service=service, asset_id=model, workload=workload
+        )
+        return pages(self.registry.ListBenchmarkSamples, request, "samples")
+
+    def match(
+        self,
+        *tasks: str,
+        workloads: Iterable[str] = (),
+        operation: Operation.ValueType = Operation.OPERATION_UNSPECIFIED,
+        include_services: bool = False,
+        limit: int = 0,
+    ) -> list[MatchRoutesResponse.Candidate]:
+        """Which roles, or services too, fit tasks in free text, or workloads: best first, with score and reasons."""
+        request = routing_service_pb2.MatchRoutesRequest(
+            tasks=tasks, workloads=workloads, operation=operation, include_services=include_services, limit=limit
+        )
+        return list((self.routing.MatchRoutes(request)).candidates)
+
+    def explain(
+        self, model: str, operation: Operation.ValueType = Operation.OPERATION_UNSPECIFIED
+    ) -> ExplainRouteResponse:
+        """Why a name leads where it does: gates, tiers, scores, policies. The waits are a gateway's to tell."""
+        request = routing_service_pb2.ExplainRouteRequest(model=model, operation=operation)
+        return self.routing.ExplainRoute(request)
+
+    def create_role(self, role: Role) -> Role:
+        """As it is stored."""
+        return self.admin.CreateRole(admin_service_pb2.CreateRoleRequest(role=role)).role
+
+    def update_role(self, role: Role, paths: Iterable[str] = ("*",)) -> Role:
+        """The role as it is then.
+
+        paths: the fields to take from `role`. Its etag must be the present one; empty: whatever it is.
+        """
+        request = admin_service_pb2.UpdateRoleRequest(role=role, update_mask=FieldMask(paths=paths))
+        return self.admin.UpdateRole(request).role
+
+    def delete_role(self, role_id: str, etag: str = "") -> None:
+        """etag: it must be the present one; empty: whatever it is."""
+        self.admin.DeleteRole(admin_service_pb2.DeleteRoleRequest(role_id=role_id, etag=etag))
+
+    def set_alias(self, alias: str, target: str, etag: str = "") -> Alias:
+        """etag: of the alias that is changed; empty: there is none yet."""
+        given = Alias(alias=alias, target=target, etag=etag)
+        return self.admin.SetAlias(admin_service_pb2.SetAliasRequest(alias=given)).alias
+
+    def delete_alias(self, alias: str, etag: str = "") -> None:
+        """etag: as for `delete_role`."""
+        self.admin.DeleteAlias(admin_service_pb2.DeleteAliasRequest(alias=alias, etag=etag))
 
     def watch(
         self, kinds: Iterable[ObjectKind.ValueType] = (), *, silence: float = SILENCE

@@ -23,7 +23,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class ConfigError(UserError):
-    """Settings that can't be used. The text names source, key and what is allowed."""
+    """Settings that can't be used. The text names source, key and what is allowed.
+
+    key: such as "engines[0].url"; empty if it is not about one.
+    """
+
+    def __init__(self, text: str, key: str = "") -> None:
+        super().__init__(text)
+        self.key = key
 
 
 S = TypeVar("S", bound=Settings)
@@ -62,6 +69,12 @@ def load(
             value = [*_held_list(merged, path), *value]
         _merge(merged, _nested(path, value))
     return _convert(cls, merged, "the settings together")
+
+
+def checked(cls: type[S], tree: Any, source: str) -> S:
+    """What has been read already. ConfigError for unknown keys and wrong types."""
+    _known_keys(cls, tree, source, "")
+    return _convert(cls, tree, source)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -145,7 +158,8 @@ def _known_keys(kind: Any, tree: Any, source: str, path: str) -> None:
             here = f"{path}.{key}" if path else str(key)
             if key not in fields:
                 where = f"in {path}" if path else "at the top"
-                raise ConfigError(f"{source}: unknown key {here!r}; allowed {where}: {', '.join(sorted(fields))}")
+                text = f"{source}: unknown key {here!r}; allowed {where}: {', '.join(sorted(fields))}"
+                raise ConfigError(text, key=here)
             _known_keys(fields[key], value, source, here)
     elif isinstance(tree, list):
         for inner in get_args(kind):
@@ -164,10 +178,10 @@ def _convert(cls: type[S], tree: Any, source: str) -> S:
     try:
         return msgspec.convert(tree, cls)
     except msgspec.ValidationError as error:
-        text, _, at = str(error).partition(" - at `$")
+        text, _, at = str(error).replace(" - at `key` in `$", " as a key - at `$").partition(" - at `$")
         key = at.rstrip("`").lstrip(".")
         text = re.sub(r"`([a-z]+(?: \| [a-z]+)*)`", _in_words, text[0].lower() + text[1:])
-        raise ConfigError(f"{source}: {key + ': ' if key else ''}{text}{_allowed(cls, key)}") from error
+        raise ConfigError(f"{source}: {key + ': ' if key else ''}{text}{_allowed(cls, key)}", key=key) from error
 
 
 # What YAML's kinds are called by people, not by Python.

@@ -83,6 +83,26 @@ def test_status_says_what_to_do_about_a_service_that_is_cut_off(control: FakeCon
     assert "  relay (it needs a key)  " in line
 
 
+def test_status_says_which_side_finds_a_service_unwell(control: FakeControl, capsys: Capture) -> None:
+    fill(control)
+    by_node, by_probe = service("pc/vllm", routable=False), service("pc/tei", routable=False)
+    by_node.upstream.condition.reason = registry_pb2.CONDITION_REASON_ENGINE
+    by_node.upstream.condition.detail = "does not answer"
+    by_probe.upstream.condition.reason = registry_pb2.CONDITION_REASON_PROBE
+    by_probe.upstream.condition.detail = "control's probe failed: by its relay: it answers 503"
+    control.answers["ListServices"] = registry_service_pb2.ListServicesResponse(services=[by_node, by_probe])
+    health = registry_service_pb2.ClusterHealth(cluster_id="c-1")
+    left_out = [f"endpoint/pc/vllm/m{number}" for number in range(6)]
+    health.gateways.add(gateway_id="g", instance_id="1", current=True, ejected_endpoints=left_out)
+    control.answers["GetClusterHealth"] = registry_service_pb2.GetClusterHealthResponse(health=health)
+    assert main(["status"]) == 0
+    printed = capsys.readouterr().out
+    assert "its node says: does not answer" in printed
+    assert "  control's probe failed: by its relay: it answers 503  " in printed
+    assert "current, leaves out for now, since they failed: pc/vllm/m0, " in printed
+    assert "pc/vllm/m3 and 2 more" in printed
+
+
 def test_status_as_json(control: FakeControl, capsys: Capture) -> None:
     fill(control)
     assert main(["status", "--json"]) == 0

@@ -11,20 +11,41 @@ import geniehive
 from geniehive.client import Changed, Hive, Removed, Resync, Synced
 from geniehive.failures import Refused
 from geniehive.kit.errors import UserError
-from geniehive.v1.admin_service_pb2 import CreateClientKeyRequest
+from geniehive.v1.admin_service_pb2 import (
+    CreateClientKeyRequest,
+    CreateRoleResponse,
+    DeleteAliasResponse,
+    DeleteRoleResponse,
+    SetAliasResponse,
+    UpdateRoleResponse,
+)
+from geniehive.v1.benchmark_pb2 import BenchmarkSample
 from geniehive.v1.failure_pb2 import FailureReason
 from geniehive.v1.registry_pb2 import Host
 from geniehive.v1.registry_service_pb2 import (
     GetHostRequest,
     GetHostResponse,
     HostView,
+    ListAliasesResponse,
+    ListBenchmarkSamplesResponse,
     ListHostsRequest,
     ListHostsResponse,
+    ListRolesResponse,
     ObjectKind,
     WatchLoadResponse,
     WatchRegistryResponse,
 )
-from geniehive.v1.routing_service_pb2 import AwaitModelRequest, AwaitModelResponse, ResolveRequest, ResolveResponse
+from geniehive.v1.request_pb2 import Operation
+from geniehive.v1.role_pb2 import Alias, Role
+from geniehive.v1.routing_pb2 import Route
+from geniehive.v1.routing_service_pb2 import (
+    AwaitModelRequest,
+    AwaitModelResponse,
+    ExplainRouteResponse,
+    MatchRoutesResponse,
+    ResolveRequest,
+    ResolveResponse,
+)
 from tests.support.scripted_control import ScriptedControl
 
 HOST = ObjectKind.OBJECT_KIND_HOST
@@ -73,6 +94,46 @@ async def test_errors_are_refused_with_their_reason(control: ScriptedControl, hi
     assert (error.name, error.code) == ("OBJECT_NOT_FOUND", grpc.StatusCode.NOT_FOUND)
     assert (error.message, error.metadata) == ("no host gpu-9", {"name": "gpu-9"})
     assert len(control.calls) == 1
+
+
+async def test_roles_and_aliases(control: ScriptedControl, hive: Hive) -> None:
+    role = Role(role_id="coder", etag="e1")
+    control.answer("ListRoles", lambda request: ListRolesResponse(roles=[role]))
+    control.answer("ListAliases", lambda request: ListAliasesResponse(aliases=[Alias(alias="x", target="coder")]))
+    control.answer("CreateRole", lambda request: CreateRoleResponse(role=request.role))
+    control.answer("UpdateRole", lambda request: UpdateRoleResponse(role=request.role))
+    control.answer("DeleteRole", lambda request: DeleteRoleResponse())
+    control.answer("SetAlias", lambda request: SetAliasResponse(alias=request.alias))
+    control.answer("DeleteAlias", lambda request: DeleteAliasResponse())
+    assert await hive.list_roles() == [role]
+    assert [alias.target for alias in await hive.list_aliases()] == ["coder"]
+    assert await hive.create_role(role) == role
+    assert await hive.update_role(role) == role
+    await hive.update_role(role, ["display_name"])
+    await hive.delete_role("coder", "e1")
+    assert (await hive.set_alias("x", "coder", "e2")).target == "coder"
+    await hive.delete_alias("x")
+    asked = [call.request for call in control.calls[3:]]
+    assert [list(request.update_mask.paths) for request in asked[:2]] == [["*"], ["display_name"]]
+    assert (asked[2].role_id, asked[2].etag) == ("coder", "e1")
+    assert (asked[3].alias.etag, asked[4].alias, asked[4].etag) == ("e2", "x", "")
+
+
+async def test_questions_about_routes(control: ScriptedControl, hive: Hive) -> None:
+    candidate = MatchRoutesResponse.Candidate(model="coder", score=0.5)
+    control.answer("MatchRoutes", lambda request: MatchRoutesResponse(candidates=[candidate]))
+    control.answer("ExplainRoute", lambda request: ExplainRouteResponse(route=Route(model=request.model)))
+    pages = [ListBenchmarkSamplesResponse(samples=[BenchmarkSample(sample_id=name)]) for name in "ab"]
+    pages[0].next_page_token = "more"
+    control.answer("ListBenchmarkSamples", lambda request: pages[bool(request.page_token)])
+    assert await hive.match("write code", "and tests", workloads=["w/1"], include_services=True, limit=3) == [candidate]
+    assert (await hive.explain("m", Operation.OPERATION_EMBEDDINGS)).route.model == "m"
+    assert [sample.sample_id for sample in await hive.list_benchmarks("m", service="a/e")] == ["a", "b"]
+    match, explain, listed = (call.request for call in control.calls[:3])
+    assert (list(match.tasks), list(match.workloads)) == (["write code", "and tests"], ["w/1"])
+    assert (match.include_services, match.limit, match.operation) == (True, 3, 0)
+    assert explain.operation == Operation.OPERATION_EMBEDDINGS
+    assert (listed.asset_id, listed.service, listed.workload) == ("m", "a/e", "")
 
 
 async def test_a_read_is_tried_again(control: ScriptedControl, hive: Hive) -> None:

@@ -21,6 +21,7 @@ from geniehive.v1.failure_pb2 import FailureReason
 from geniehive.v1.registry_pb2 import Host
 from geniehive.v1.registry_service_pb2 import (
     HostView,
+    ListBenchmarkSamplesResponse,
     ListHostsRequest,
     ListHostsResponse,
     ObjectKind,
@@ -28,7 +29,7 @@ from geniehive.v1.registry_service_pb2 import (
     WatchRegistryResponse,
 )
 from geniehive.v1.routing_pb2 import Route
-from geniehive.v1.routing_service_pb2 import ListRoutesResponse
+from geniehive.v1.routing_service_pb2 import ExplainRouteResponse, ListRoutesResponse, MatchRoutesResponse
 from tests.support.scripted_control import ScriptedControl
 
 T = TypeVar("T")
@@ -109,6 +110,21 @@ def test_lists_go_through_all_pages(bench: Bench) -> None:
         assert request.page_token == ("" if name == "a" else "next")
         terminate(rpc, None, ListRoutesResponse(routes=[Route(model=name)], next_page_token=token))
     assert asked.result(5) == ["a", "b"]
+
+
+def test_questions_about_routes(bench: Bench) -> None:
+    asked = bench.start(lambda hive: (hive.match("code", limit=1), hive.explain("m"), hive.list_benchmarks("m")))
+    candidate = MatchRoutesResponse.Candidate(model="coder")
+    _, request, rpc = bench.channel.take_unary_unary(method("MatchRoutes"))
+    assert (list(request.tasks), request.limit) == (["code"], 1)
+    terminate(rpc, None, MatchRoutesResponse(candidates=[candidate]))
+    _, request, rpc = bench.channel.take_unary_unary(method("ExplainRoute"))
+    explained = ExplainRouteResponse(route=Route(model=request.model))
+    terminate(rpc, None, explained)
+    _, request, rpc = bench.channel.take_unary_unary(method("ListBenchmarkSamples"))
+    assert request.asset_id == "m"
+    terminate(rpc, None, ListBenchmarkSamplesResponse())
+    assert asked.result(5) == ([candidate], explained, [])
 
 
 def test_a_watch_goes_on_after_a_break(bench: Bench) -> None:

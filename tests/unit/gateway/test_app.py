@@ -22,6 +22,7 @@ from gateway.settings import (
     NodeKeySettings,
     OperationsTimeouts,
     OperationTimeouts,
+    RoutingSettings,
     TimeoutSettings,
     TlsSettings,
 )
@@ -172,6 +173,7 @@ async def test_a_revoked_credential_ends_the_process(tmp_path: Path, notices: No
             "timeouts.operations.chat.total",
         ),
         ({"limits": LimitSettings(per_slot=0)}, "limits.per_slot"),
+        ({"routing": RoutingSettings(gateways=0)}, "routing.gateways"),
         ({"limits": LimitSettings(services={"gpu-1": 1})}, "limits.services: 'gpu-1' is no service"),
         ({"limits": LimitSettings(services={"gpu-1/vllm": 0})}, "gpu-1/vllm: 0 must be at least 1"),
         ({"limits": LimitSettings(wait=-1)}, "limits: wait"),

@@ -78,22 +78,32 @@ class Shop:
                 self.now += 1.0
 
     def mind_the_order(self, act: Any) -> Any:
-        before = [ticket for ticket, _ in self.waiting if ticket.choice is None]
+        before = [ticket for ticket, _ in self.waiting if ticket.flight is None]
         done = act()
-        still = [ticket for ticket, _ in self.waiting if ticket.choice is None]
+        still = [ticket for ticket, _ in self.waiting if ticket.flight is None]
         for ticket in before:
-            if ticket.choice is not None:
-                pool = ticket.choice.candidate.pool
+            if ticket.flight is not None:
+                candidate = ticket.flight.choice.candidate
+                if candidate.endpoint in self.balance.ejections.out:
+                    continue  # who has another endpoint waits for that
+                pool = candidate.pool
                 assert pool is not None
                 earlier = still[: sum(before.index(other) < before.index(ticket) for other in still)]
-                assert not [t for t in earlier if pool.key in t.pools], "who came first must go first"
+                assert not [t for t in earlier if self.may_use(t, pool)], "who came first must go first"
         return done
 
+    def may_use(self, ticket: Ticket, pool: Pool) -> bool:
+        """Whether it waits there for an endpoint that is not ejected."""
+        candidates = [c for tier in ticket.plan.tiers for c in tier.candidates if c.endpoint not in ticket.tried]
+        there = [c for c in candidates if c.pool is not None and c.pool.key == pool.key]
+        out = self.balance.ejections.out
+        return pool.key in ticket.pools and any(c.endpoint not in out for c in there)
+
     def check(self) -> None:
-        held = len(self.running) + sum(ticket.choice is not None for ticket, _ in self.waiting)
+        held = len(self.running) + sum(ticket.flight is not None for ticket, _ in self.waiting)
         assert sum(self.balance.in_flight.values()) == held
         admission = self.balance.admission
-        assert admission.waiting == sum(ticket.choice is None for ticket, _ in self.waiting) <= 6
+        assert admission.waiting == sum(ticket.flight is None for ticket, _ in self.waiting) <= 6
         loads = [(i, w) for _, _, i, w in self.balance.routes()]
         assert loads in ([], [(len(self.running), len(self.waiting))])
         for host, limit in zip("abc", self.limits, strict=True):
@@ -123,7 +133,7 @@ def test_nobody_who_waits_is_forgotten(limits: list[int], raise_to: int, steps: 
     for what, number in steps:
         shop.step(what, number)
     while shop.running or shop.waiting:
-        woken = [n for n, (ticket, _) in enumerate(shop.waiting) if ticket.choice is not None]
+        woken = [n for n, (ticket, _) in enumerate(shop.waiting) if ticket.flight is not None]
         assert shop.running or woken, "they would wait for ever"
         shop.step("wake", woken[0]) if woken else shop.step("serve", 0)
         shop.check()
@@ -156,7 +166,30 @@ def test_a_lane_that_opens_again_goes_to_who_waits_for_it_first() -> None:
     assert waits.ticket is not None
     assert come(plan((a,)), 0.5).choice.candidate is a  # for want of anything better
     assert isinstance(come(plan((a, b)), 5.0), Wait)
-    assert waits.ticket.choice is None
+    assert waits.ticket.flight is None
+
+
+def test_who_waits_where_nobody_can_serve_any_more_waits_where_somebody_can() -> None:
+    balance, budget = Balance(), RetryBudget()
+    a, b = limited("a", 1), limited("b", 1)
+
+    def come(asked: Plan, now: float) -> tuple[Attempt, Any]:
+        attempt = Attempt("m", Operation.CHAT, asked, balance, budget)
+        return attempt, attempt.handle(START, now)
+
+    first, _ = come(plan((a,)), 0.0)
+    balance.ejections.failed(b.lanes[0], 0.0)
+    _, waits = come(plan((a, b)), 0.5)  # for a alone, since b is out
+    assert isinstance(waits, Wait)
+    assert waits.ticket is not None
+    second, _ = come(plan((b,)), 0.6)  # for want of anything better
+    second.handle(Answered(200), 0.7)
+    balance.ejections.failed(a.lanes[0], 0.8)
+    first.handle(ENDED, 0.9)
+    ticket = waits.ticket
+    assert not ticket.flight
+    second.handle(SERVED, 1.0)
+    assert [ticket.flight.choice.candidate if ticket.flight else None] == [b]
 
 
 def test_a_limit_that_was_raised_lets_in_who_waits_before_who_comes() -> None:
@@ -168,8 +201,8 @@ def test_a_limit_that_was_raised_lets_in_who_waits_before_who_comes() -> None:
     assert isinstance(come(1), Try)
     first, second = come(1), come(1)
     assert isinstance(come(2), Wait)
-    assert first.ticket.choice is not None
-    assert second.ticket.choice is None
+    assert first.ticket.flight is not None
+    assert second.ticket.flight is None
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.admission import Admission, Ticket
+from gateway.core.asking import Ask
 from gateway.core.attempt import (
     ENDED,
     SERVED,
@@ -29,8 +30,10 @@ from gateway.core.attempt import (
 )
 from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
-from gateway.core.outcome import Ending
-from gateway.core.plan import Plan, Unusable
+from gateway.core.needs import Needs
+from gateway.core.outcome import Ending, Tokens
+from gateway.core.plan import Plan, TierPlan, Unusable
+from geniehive.rules.model import Strategy
 from geniehive.rules.operations import Operation
 from tests.unit.gateway.builders import candidate, plan
 
@@ -73,6 +76,12 @@ class Talk:
         assert isinstance(effect, Wait), effect
         assert effect.seconds == pytest.approx(seconds)
         assert self.balance.routes() == [("m", Operation.CHAT, 0, 1)]
+        return effect.ticket
+
+    def waits_for_a_turn(self, event: Event) -> Ticket:
+        effect = self.say(event)
+        assert isinstance(effect, Wait), effect
+        assert effect.ticket is not None
         return effect.ticket
 
     def left(self) -> None:
@@ -193,6 +202,40 @@ def test_other_failures_do_not_eject(failure: Event) -> None:
     assert talk.balance.ejections.ejected(1.0) == []
 
 
+@pytest.mark.parametrize(
+    ("failure", "counts"),
+    [(Lost("reset"), True), (TimedOut("late"), True), *((Answered(s), True) for s in (502, 503, 504)),
+     (RelayRefused("timeout", ""), True), (RelayRefused("upstream-broke", ""), True), (RelayRefused("busy", ""), False),
+     (RelayRefused("bad-request", ""), False), *((Answered(s), False) for s in (400, 404, 429, 500)),
+     (Answered(503, "Loading model", loading=True), False)],
+)  # fmt: skip
+def test_three_failures_in_a_row_eject_the_endpoint_and_clients_errors_never(failure: Event, counts: bool) -> None:
+    balance = Balance()
+    for _ in range(3):
+        talk = Talk(plan((A,), (B,)), balance)
+        assert balance.ejections.is_open(A.endpoint, 0.0)
+        talk.tries(START, "a", 1)
+        talk.say(failure)
+        talk.say(ENDED)
+    assert balance.ejections.is_open(A.endpoint, 0.0) is not counts
+    assert (A.endpoint in balance.ejected(0.0)) is counts
+    talk = Talk(plan((A,), (B,)), balance)
+    talk.tries(START, "b" if counts else "a", 1)
+
+
+def test_an_answer_that_is_cut_counts_and_a_whole_one_forgives() -> None:
+    balance = Balance()
+    for cut in (True, True, False, True, True):
+        talk = Talk(plan((A,)), balance)
+        talk.tries(START, "a", 1)
+        talk.say(Answered(200))
+        if cut:
+            talk.say(Broke("reset", True))
+        talk.say(ENDED if cut else SERVED)
+    assert balance.ejections.is_open(A.endpoint, 0.0)
+    assert balance.ejections.struck == {A.endpoint: 2}
+
+
 @pytest.mark.parametrize("word", ["connect-failed", "unauthorized", "unknown-service", "stopping"])
 def test_a_relay_that_can_not_ask_the_engine_is_ejected(word: str) -> None:
     talk = Talk(plan((A, B)))
@@ -303,9 +346,9 @@ def test_a_client_that_leaves_is_cancelled_whatever_was_going_on() -> None:
 def test_who_came_after_the_request_is_tried_too() -> None:
     talk = Talk(plan((A,)))
     talk.tries(START, "a", 1)
-    talk.attempt.plan = plan((A, B))
+    talk.attempt.renew(plan((A, B)))
     talk.tries(ConnectFailed("refused"), "b", 2)
-    talk.attempt.plan = plan((C,))
+    talk.attempt.renew(plan((C,)))
     talk.tries(Lost("reset"), "c", 3)
 
 
@@ -313,7 +356,7 @@ def test_who_came_while_a_model_loads_is_asked() -> None:
     talk = Talk(plan((A,)))
     talk.tries(START, "a", 1)
     talk.waits(LOADING, 0.5)
-    talk.attempt.plan = plan((B,))
+    talk.attempt.renew(plan((B,)))
     talk.tries(WOKEN, "b", 2)
 
 
@@ -324,9 +367,9 @@ def test_an_engine_that_says_that_it_loads_is_waited_for_before_it_is_asked() ->
     talk.waits(START, 0.5)
     talk.now += 0.5
     talk.waits(WOKEN, 1.0)
-    talk.attempt.plan = plan((A,))
+    talk.attempt.renew(plan((A,)))
     talk.tries(WOKEN, "a", 1)
-    talk.attempt.plan = loads  # it was started anew
+    talk.attempt.renew(loads)  # it was started anew
     talk.waits(ConnectFailed("refused"), 2.0)
     talk.now += 300.0
     message = talk.fails(WOKEN, 503, "model_loading")
@@ -348,7 +391,7 @@ def test_the_model_is_gone_while_it_loads() -> None:
     talk = Talk(plan((A,)))
     talk.tries(START, "a", 1)
     talk.waits(LOADING, 0.5)
-    talk.attempt.plan = Plan("m", (), (Unusable("a/e/m", "offline: gone"),))
+    talk.attempt.renew(Plan("m", (), (Unusable("a/e/m", "offline: gone"),)))
     assert "a/e/m: offline: gone" in talk.fails(WOKEN, 503, "no_endpoint")
 
 
@@ -536,7 +579,7 @@ def test_who_leaves_with_a_turn_that_just_came_hands_it_on() -> None:
     assert effect.ticket is not None
     first.say(ENDED)
     second.say(ENDED)  # before it knew
-    assert effect.ticket.choice is not None
+    assert effect.ticket.flight is not None
     assert isinstance(third.say(WOKEN), Try)
     third.left()
     assert balance.in_flight == {}
@@ -666,3 +709,73 @@ def test_every_course_ends_and_leaves_nothing_behind(
     assert talk.balance.in_flight == {}
     assert len(talk.attempt.failed) <= talk.attempt.number
     assert (talk.attempt.ending is Ending.UNSERVED) <= (talk.attempt.number == 0)
+
+
+def needing(asked: Plan, needs: Needs, balance: Balance | None = None) -> Talk:
+    talk = Talk(asked, balance)
+    talk.attempt = Attempt("m", Operation.CHAT, asked, talk.balance, RetryBudget(), 300.0, needs)
+    return talk
+
+
+SMALL = msgspec.structs.replace(candidate("small"), context_tokens=100)
+LONG = Needs(tokens=1000)
+
+
+def test_who_can_not_serve_it_is_passed_over() -> None:
+    talk = needing(plan((SMALL, A), (B,)), LONG)
+    talk.tries(START, "a", 1)
+    talk.tries(Lost("reset"), "b", 2)
+    message = talk.fails(Lost("reset"), 502, "upstream_failed")
+    assert "small/e/m: the prompt has about 1000 tokens, and its context is 100" in message
+
+
+def test_a_newer_plan_is_held_against_the_same_needs() -> None:
+    talk = needing(plan((SMALL, A)), LONG)
+    talk.tries(START, "a", 1)
+    talk.attempt.renew(plan((msgspec.structs.replace(SMALL, context_tokens=5000), A)), LONG)
+    talk.tries(Lost("reset"), "small", 2)
+    talk = Talk(plan((A,)))
+    talk.tries(START, "a", 1)
+    talk.attempt.renew(plan((A, SMALL, B)), LONG)
+    talk.tries(Lost("reset"), "b", 2)
+
+
+def test_who_waits_is_not_given_a_turn_where_it_can_not_be_served() -> None:
+    small = msgspec.structs.replace(candidate("small", limit=1), context_tokens=100)
+    balance = Balance(Admission(wait=10.0))
+    first, second = needing(plan((ONE,)), LONG, balance), needing(plan((small,)), Needs(), balance)
+    first.tries(START, "one", 1)
+    assert isinstance(second.say(START), Try)
+    waiting = needing(plan((small, ONE)), LONG, balance)
+    ticket = waiting.waits_for_a_turn(START)
+    second.say(ENDED)
+    assert ticket.flight is None
+    first.say(ENDED)
+    assert ticket.flight is not None
+    waiting.tries(WOKEN, "one", 1)
+
+
+def test_what_an_answer_tells_is_learned() -> None:
+    members = tuple(msgspec.structs.replace(candidate(host), loaded=True) for host in ("a", "b"))
+    asked = Plan("m", (TierPlan(("m", 1, 0), "m", members, Strategy.SOONEST),))
+    talk = needing(asked, Needs(ask=Ask("m", 1000)))
+    assert isinstance(talk.say(START), Try)
+    talk.say(Answered(200))
+    talk.now += 2.0
+    talk.attempt.began(talk.now)
+    talk.now += 5.0
+    talk.attempt.tokens = Tokens(1000, 50)
+    talk.say(SERVED)
+    flight = talk.attempt.flight
+    assert flight is not None
+    assert flight.prefill == (1000, 2.0)
+    assert flight.decode == (50, pytest.approx(5.0))
+    # Of one that failed nothing is.
+    other = needing(asked, Needs(ask=Ask("m", 1000)), talk.balance)
+    assert isinstance(other.say(START), Try)
+    other.say(Answered(200))
+    other.attempt.began(other.now)
+    other.say(Broke("reset", True))
+    assert other.attempt.flight is not None
+    assert (other.attempt.flight.prefill, other.attempt.flight.decode) == (None, None)
+    other.attempt.began(other.now)  # too late, and harmless

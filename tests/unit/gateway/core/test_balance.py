@@ -15,8 +15,7 @@ A, B, C = candidate("a"), candidate("b"), candidate("c")
 def ask(balance: Balance, asked: Plan, now: float = 0.0, tried: set[str] | None = None) -> str:
     choice = balance.choose(asked, tried or set(), now)
     assert isinstance(choice, Choice)
-    balance.started(choice, now)
-    balance.ended(choice, now)
+    balance.ended(balance.started(choice, now), now)
     return choice.candidate.host
 
 
@@ -75,11 +74,10 @@ def test_what_is_in_flight() -> None:
     first, second = balance.choose(asked, set(), 0.0), balance.choose(asked, set(), 0.0)
     assert isinstance(first, Choice)
     assert isinstance(second, Choice)
-    for choice in (first, first, second):
-        balance.started(choice, 0.0)
+    flights = [balance.started(choice, 0.0) for choice in (first, first, second)]
     assert balance.in_flight == {A.endpoint: 2, B.endpoint: 1}
-    for choice in (first, second, first):
-        balance.ended(choice, 0.0)
+    for flight in flights:
+        balance.ended(flight, 0.0)
     assert balance.in_flight == {}
 
 
@@ -115,10 +113,10 @@ def test_when_all_are_ejected_the_full_are_waited_for_all_the_same() -> None:
     balance, asked = Balance(), plan((full,))
     choice = balance.choose(asked, set(), 0.0)
     assert isinstance(choice, Choice)
-    balance.started(choice, 0.0)
+    flight = balance.started(choice, 0.0)
     balance.ejections.failed(full.lanes[0], 0.0)
     assert balance.choose(asked, set(), 0.1) == Full((Pool("full/e", 1),))
-    balance.ended(choice, 0.2)
+    balance.ended(flight, 0.2)
     assert isinstance(balance.choose(asked, set(), 0.2), Choice)
 
 

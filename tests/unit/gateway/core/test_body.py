@@ -166,7 +166,7 @@ def test_asking_for_usage(body: bytes, asking: bytes | None) -> None:
     assert (made and made.body) == asking
     if made is not None:
         again = read(made.body)
-        assert again == Named(made.body, "m", made.start, made.end, again.stream, again.options)
+        assert again == Named(made.body, "m", made.start, made.end, again.stream, again.options, again.head)
         assert again.asking() is None
         assert read(made.renamed("other")).model == "other"
 

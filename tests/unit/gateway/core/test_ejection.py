@@ -1,5 +1,6 @@
-from gateway.core.ejection import Ejections
+from gateway.core.ejection import STRIKES, Ejections
 from gateway.core.plan import Lane
+from tests.unit.gateway.builders import candidate
 
 A, B = Lane("a/e", "http://a"), Lane("b/e", "http://b")
 
@@ -63,3 +64,63 @@ def test_lanes_that_nobody_asks_about_are_forgotten() -> None:
     e.failed(A, 0.0)
     e.failed(B, 1000.0)
     assert e.out.keys() == {B}
+
+
+def test_an_endpoint_is_out_after_three_failures_in_a_row() -> None:
+    e = Ejections()
+    e.strike("endpoint/a/e/m", 0.0)
+    e.strike("endpoint/a/e/m", 0.0)
+    assert e.is_open("endpoint/a/e/m", 0.0)
+    e.served("endpoint/a/e/m")
+    for _ in range(STRIKES):
+        assert e.is_open("endpoint/a/e/m", 0.0)
+        e.strike("endpoint/a/e/m", 0.0)
+    assert not e.is_open("endpoint/a/e/m", 0.9)
+    assert e.ejected(0.5) == ["endpoint/a/e/m"]
+    assert e.is_open("endpoint/b/e/m", 0.0)
+    assert not e.struck
+
+
+def test_half_open_one_failure_is_enough_and_one_success_too() -> None:
+    e = Ejections()
+    for _ in range(STRIKES):
+        e.strike("x", 0.0)
+    for span in (2, 4, 8, 16, 30, 30):
+        now = e.out["x"].until
+        e.chosen("x", now)
+        assert not e.is_open("x", now)
+        e.strike("x", now)
+        e.left("x")
+        assert e.opens_in("x", now) == span
+    e.served("x")
+    assert not e.out
+
+
+def test_a_candidate_whose_endpoint_is_out_has_no_open_lane() -> None:
+    e, a = Ejections(), candidate("a", lanes=2)
+    e.failed(a.lanes[0], 0.0)
+    assert e.open_lane(a, (), 0.0) == a.lanes[1]
+    for _ in range(STRIKES):
+        e.strike(a.endpoint, 0.0)
+    assert e.open_lane(a, (), 0.0) is None
+    # Who has begun with it goes on with it.
+    assert e.open_lane(a, (a.lanes[0],), 0.0) == a.lanes[1]
+
+
+def test_who_is_on_trial_is_tried_by_one_at_a_time() -> None:
+    e = Ejections()
+    e.trial("x", 5.0)
+    assert e.is_open("x", 5.0)
+    e.chosen("x", 5.0)
+    assert not e.is_open("x", 5.0)
+    e.strike("x", 5.0)
+    assert e.opens_in("x", 5.0) == 2.0
+    e.trial("x", 5.5)
+    assert not e.is_open("x", 5.5), "its own experience is newer"
+
+
+def test_endpoints_that_failed_once_are_remembered_in_a_bounded_number() -> None:
+    e = Ejections()
+    for number in range(10_100):
+        e.strike(f"endpoint/{number}", 0.0)
+    assert len(e.struck) == 10_000

@@ -104,6 +104,19 @@ def test_rows_are_bounded(given: list[Outcome], most_rows: int) -> None:
     assert len(sums) <= 2 * most_rows + 2
 
 
+def test_what_tells_speeds_adds_up() -> None:
+    sums = Sums()
+    tokens = Tokens(100, 20)
+    sums.add(outcome(tokens=tokens, prefill=(100, 0.25), decode=(20, 0.5)))
+    sums.add(outcome(tokens=tokens, decode=(30, 1.5), cold=4.0))
+    sums.add(outcome(cold=2.0))
+    sums.add(outcome(tokens=tokens))
+    (row,) = sums.take()
+    assert (row.prefill_tokens, row.prefill_seconds) == (100, 0.25)
+    assert (row.decode_tokens, row.decode_seconds) == (50, 2.0)
+    assert (row.cold_starts, row.cold_seconds) == (2, 6.0)
+
+
 def test_a_request_counts_where_it_ended_and_an_attempt_where_it_was_made() -> None:
     sums = Sums()
     here, there = ENDPOINTS

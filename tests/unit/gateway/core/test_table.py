@@ -5,10 +5,12 @@ import pytest
 from gateway.core.plan import Plan
 from gateway.core.table import ChooseFrom, NotFound, OtherOperations, Rejected, Table
 from geniehive.rules.model import (
+    Asset,
     Availability,
     Branch,
     ClientKey,
     Condition,
+    Endpoint,
     Health,
     NameKind,
     Reason,
@@ -17,7 +19,7 @@ from geniehive.rules.model import (
     Route,
     Way,
 )
-from geniehive.rules.operations import Operation
+from geniehive.rules.operations import Ability, Operation
 from tests.unit.gateway.builders import endpoint, key, resource, route, served, table, upstream
 
 
@@ -238,3 +240,32 @@ def test_a_gateway_on_another_machine_uses_no_relay_of_somebody_elses_loopback()
         t.apply(tuple({r.name: r for r in resources}.values()), cluster_id="c")
     assert hosts(plan_of(near, "m")) == ["a", "b"]
     assert hosts(plan_of(far, "m")) == ["b"]
+
+
+def test_endpoints_that_control_lets_back_on_trial_are_told_once() -> None:
+    t = table(*served("m", a="http://x:1", b="http://y:1"))
+    out = Condition(health=Health.UNHEALTHY, reason=Reason.OUTCOMES)
+    trial = Condition(health=Health.DEGRADED, reason=Reason.OUTCOMES)
+    t.apply((upstream("a/e", routable=False, condition=out),))
+    assert t.take_trials() == []
+    t.apply((upstream("a/e", condition=trial),))
+    t.apply((upstream("a/e", condition=trial),))
+    assert t.take_trials() == ["endpoint/a/e/m"]
+    assert t.take_trials() == []
+    t.apply((upstream("a/e"),))
+    t.apply((upstream("a/e", condition=trial),))
+    assert t.take_trials() == ["endpoint/a/e/m"]
+
+
+def test_who_is_known_to_be_able() -> None:
+    def can(host: str, *abilities: Ability) -> tuple[Resource, ...]:
+        asset = Asset(asset_id="m", upstream_name="m", abilities=abilities)
+        return resource(Endpoint(service=f"{host}/e", asset=asset)), route(f"at-{host}", f"{host}/e/m")
+
+    made = table(
+        *can("a", Ability.TOOLS), *can("b"), *can("c", Ability.VISION, Ability.TOOLS), route("g*", "a/e/m", glob=True)
+    )
+    assert made.able(Operation.CHAT, [Ability.TOOLS]) == ["at-a", "at-c"]
+    assert made.able(Operation.CHAT, [Ability.TOOLS, Ability.VISION]) == ["at-c"]
+    assert made.able(Operation.EMBEDDINGS, [Ability.TOOLS]) == []
+    assert len(made.able(Operation.CHAT, [], most=2)) == 2

@@ -10,12 +10,15 @@ from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
 from gateway.core.cors import Cors
 from gateway.core.crew import Levels
+from gateway.core.latency import Latencies
 from gateway.core.metrics import Metrics
 from gateway.core.outcome import Outcome
+from gateway.core.questions import Found, Question
 from gateway.core.table import Table
 from gateway.http.access import AccessLog
 from gateway.http.calls import Calls
-from gateway.http.cluster import ClusterApi
+from gateway.http.cluster import ClusterApi, Explain
+from gateway.http.cluster.explain import Ask
 from gateway.http.forms import Forms
 from gateway.http.handler import Handler
 from gateway.http.metrics import MetricsPage
@@ -33,6 +36,11 @@ from tests.unit.gateway.builders import key, table, until
 SECRET = "sk-test"
 CHAT_PATH = "/v1/chat/completions"
 BODY = b'{"model":"m","messages":[]}'
+
+
+async def no_usage(question: Question, key_id: str) -> Found:
+    """Nothing was used."""
+    return Found([], "")
 
 
 class Answer:
@@ -60,15 +68,20 @@ class Gateway:
         ask_usage: bool = True,
         access: AccessLog | None = None,
         cluster: ClusterApi | None = None,
+        asks: Ask | None = None,
     ) -> None:
         self.table = Table("here") if cold else table(key(SECRET), *resources)
         self._cors = Cors(cors)
         self._cluster = cluster
+        # Answers questions about the cluster, in control's place.
+        self._asks = asks
         self._uploads = max_upload, upload_dir
         self.balance = Balance(admission)
         self._ask_usage = ask_usage
         self._outcomes: list[Outcome] = []
-        self.records = Records(Metrics(self.table.has_model), SystemClock(), access, (self._outcomes.append,))
+        self._latencies = Latencies(self.table.has_model)
+        also = (self._outcomes.append, self._latencies.record)
+        self.records = Records(Metrics(self.table.has_model), SystemClock(), access, also)
         self.asked: list[tuple[str, str]] = []
         self.learned: Table | None = None
         self._settings = auth, max_body, client_idle, timeouts or http1.Timeouts(first_byte=5.0, idle=5.0)
@@ -92,10 +105,15 @@ class Gateway:
         patience = dict.fromkeys(BY_PATH, Patience(timeouts))
         calls = Calls(self.table, self.balance, RetryBudget(), self.upstream, self.look_up, SystemClock(), max_body,
                       self.forms, patience, self._ask_usage)  # fmt: skip
+        if self._asks is not None:
+            clock = SystemClock()
+            explain = Explain(self._asks, self.table, self.look_up, self.balance, clock)
+            self._cluster = ClusterApi(self._asks, no_usage, explain, clock)
         self.metrics = MetricsPage(self.records, self._levels)
         self.handler = Handler(
             self.table, calls, self.look_up, auth=auth, client_idle=client_idle, records=self.records,
             metrics=self.metrics, cors=self._cors, cluster=self._cluster,
+            latency=self._latencies.p50,
         )  # fmt: skip
         self.server = HttpServer(self.handler)
         self.url = await self.server.start("127.0.0.1:0")

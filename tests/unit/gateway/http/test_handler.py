@@ -6,6 +6,7 @@ import pytest
 
 from geniehive.rules.model import Scope
 from tests.unit.gateway.builders import key, resource, route, served, table
+from tests.unit.gateway.http.engines import Engine
 from tests.unit.gateway.http.gateways import CHAT_PATH, Gateway
 
 
@@ -31,6 +32,14 @@ async def test_models() -> None:
         gateway.table.apply((), ("route/n",))
         listed = json.loads((await gateway.ask("GET", "/v1/models?x=1")).body)
         assert [entry["id"] for entry in listed["data"]] == ["org/m:8b"]
+
+
+async def test_models_tell_how_long_answers_take() -> None:
+    async with Engine() as engine, Gateway(*served("m", a=engine.url)) as gateway:
+        await gateway.chat()
+        await gateway.ended()
+        (model,) = json.loads((await gateway.ask("GET", "/v1/models")).body)["data"]
+        assert model["geniehive"]["latency_p50_seconds"] >= 0
 
 
 @pytest.mark.parametrize("written", ["org/m:8b", "org%2Fm%3A8b", "org/m%3a8b"])
@@ -166,7 +175,7 @@ async def test_a_bug_is_500_without_a_word_of_its_inside(monkeypatch: pytest.Mon
     def fails(*_: object) -> bytes:
         raise RuntimeError("inner secret")
 
-    monkeypatch.setattr("gateway.core.listing.models", fails)
+    monkeypatch.setattr("gateway.core.listing.Listing.models", fails)
     async with Gateway() as gateway:
         answer = await gateway.ask("GET", "/v1/models")
         assert answer.status == 500

@@ -92,7 +92,8 @@ async def test_a_row_says_what_was_counted() -> None:
     async with FakeRouting() as control, reporting(control.address) as gateway:
         tokens = Tokens(prompt=10, completion=20, cached=3)
         gateway.sums.add(outcome(seconds=0.3, first=0.02, tokens=tokens, attempts=2,
-                                 failed=(Failed("endpoint/b/s/m", "connect"),)))  # fmt: skip
+                                 failed=(Failed("endpoint/b/s/m", "connect"),), prefill=(7, 0.125),
+                                 decode=(20, 0.25), cold=1.5))  # fmt: skip
         gateway.sums.add(outcome(seconds=1000.0, ending=Ending.CANCELLED))
         stream = await control.reports()
         stream.say(words())
@@ -103,6 +104,9 @@ async def test_a_row_says_what_was_counted() -> None:
         assert (sums.requests, sums.requests_succeeded, sums.requests_cancelled, sums.attempts) == (2, 1, 1, 2)
         assert (sums.requests_with_tokens, sums.prompt_tokens, sums.cached_tokens) == (1, 10, 3)
         assert sums.completion_tokens == 20
+        assert (sums.prefill_tokens, sums.prefill_seconds) == (7, 0.125)
+        assert (sums.decode_tokens, sums.decode_seconds) == (20, 0.25)
+        assert (sums.cold_starts, sums.cold_start_seconds) == (1, 1.5)
         assert tuple(sums.duration.upper_bounds_seconds) == BOUNDS
         assert [n for n, count in enumerate(sums.duration.counts) if count] == [5, len(BOUNDS)]
         assert list(sums.first_token.counts)[1] == 1

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from geniehive.kit.backoff import Backoff
 from geniehive.kit.clock import SystemClock
 from geniehive.kit.errors import EXIT_REFUSED, UserError
 from geniehive.kit.tasks import Tasks
+from geniehive.rules import model
 from geniehive.rules.model import Resource, Route
 from geniehive.rules.operations import Operation
 from geniehive.v1 import failure_pb2, routing_pb2
@@ -42,12 +43,14 @@ class Watching:
         self.kept = KeptTable(folder / "table.pb")
         self.applied = asyncio.Event()
         self.delays: list[float] = []
+        self.loads: list[tuple[Sequence[model.ServiceLoad], float]] = []
         self.stream = RouteStream(
             Link(address, SystemClock(), "ghn-secret"),
             Identity(gateway_id="here", instance_id="i1", version="1"),
             self.table,
             self.kept,
             lambda offline: self.applied.set(),
+            on_load=lambda loads, good_for: self.loads.append((loads, good_for)),
             backoff=Backoff(source=random.Random(1)),
             sleep=self._sleep,
         )
@@ -103,7 +106,9 @@ async def test_parts_are_applied_together(tmp_path: Path) -> None:
         stream = await control.stream()
         await stream.subscribed()
         stream.say(update("1", *ONE, more=True))
-        stream.say(WatchRoutesResponse(load=WatchRoutesResponse.LoadSample(services=[ServiceLoad(service="a/e")])))
+        load = WatchRoutesResponse.LoadSample(services=[ServiceLoad(service="a/e", running=2, age_seconds=0.5)])
+        load.stale_after.FromMilliseconds(2500)
+        stream.say(WatchRoutesResponse(load=load), WatchRoutesResponse())
         stream.say(update("1", *TWO, removed=("route/gone",), more=True))
         await asyncio.sleep(0)
         assert not gateway.table.ready
@@ -111,6 +116,7 @@ async def test_parts_are_applied_together(tmp_path: Path) -> None:
         await stream.acked("1")
         assert gateway.knows("m")
         assert gateway.knows("n")
+        assert gateway.loads == [([model.ServiceLoad(service="a/e", running=2, age_seconds=0.5)], 2.5)]
         assert stream.silent
 
 

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from gateway.core.questions import Away, Found, Question
-from gateway.http.cluster import ClusterApi
+from gateway.core.balance import Balance
+from gateway.core.questions import Away, Found, Inquiry, Question
+from gateway.core.table import Table
+from gateway.http.cluster import ClusterApi, Explain
 from gateway.watch.usage import AskUsage
 from geniehive.kit.clock import SystemClock
 from geniehive.rules.model import Scope
@@ -35,8 +37,21 @@ class Asked:
         return self.answer
 
 
+async def nothing_else(inquiry: Inquiry, key_id: str) -> dict[str, Any]:
+    raise AssertionError(inquiry)
+
+
+async def unknown(model: str, key_id: str) -> Table | None:
+    return None
+
+
+def cluster(ask: Any) -> ClusterApi:
+    clock = SystemClock()
+    return ClusterApi(nothing_else, ask, Explain(nothing_else, Table("here"), unknown, Balance(), clock), clock)
+
+
 def gateway(ask: Any, **options: Any) -> Gateway:
-    return Gateway(*KEYS, cluster=ClusterApi(ask, SystemClock()), **options)
+    return Gateway(*KEYS, cluster=cluster(ask), **options)
 
 
 async def get(made: Gateway, query: str = "", secret: str = READ) -> Answer:
@@ -194,6 +209,6 @@ async def test_control_judges_the_clients_key_too() -> None:
     async with running_control() as control:
         ask = AskUsage(lambda: RegistryServiceStub(control.channel), AS_NODE)
         # This gateway's table is older than what control knows of that key.
-        async with Gateway(key(READ, Scope.READ, key_id="infer"), cluster=ClusterApi(ask, SystemClock())) as made:
+        async with Gateway(key(READ, Scope.READ, key_id="infer"), cluster=cluster(ask)) as made:
             answer = await get(made)
             assert (answer.status, json.loads(answer.body)["error"]["code"]) == (403, "forbidden")

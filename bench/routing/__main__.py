@@ -2,7 +2,7 @@
 
 --report DIR      write routing-simulation.md and .svg there, too
 --results FILE    keep the figures in this file as they come; what is in it already is not run anew
---more            also what nothing is promised of: rivals that know slots, benchmarks, mirroring
+--more            also what nothing is promised of: rivals that know slots, or nothing; mirroring
 --processes N     at once; else one for each core
 """
 
@@ -35,7 +35,8 @@ def main() -> int:
     if options.report:
         write(found, told, options.report)
     for promise in told:
-        print(f"{'holds' if promise.holds else 'FAILS'}  {promise.found:.3f} <= {promise.limit:.3f}  {promise.text}")
+        word = "reached" if promise.reached else "missed, as known" if promise.holds else "FAILS"
+        print(f"{promise.found:.3f}, at most {promise.wanted:.3f} is wanted: {word}  {promise.text}")
     return 0 if all(promise.holds for promise in told) else 1
 
 

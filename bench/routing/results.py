@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bench.routing.engines import Request
 from bench.routing.fleets import SCENARIOS
-from bench.routing.rivals import FORGETFUL, MEASURED, MIRRORED, RIVALS, SOONEST, STRONGER
+from bench.routing.rivals import FORGETFUL, MEASURED, MIRRORED, RIVALS, SOONEST, STRONGER, UNTOLD
 from bench.routing.world import burst, run
 
 UTILISATIONS = (0.2, 0.5, 0.8, 0.95, 1.1)
@@ -17,8 +17,6 @@ UNIFORM = tuple(name for name, scenario in SCENARIOS.items() if scenario.uniform
 MIXED = tuple(name for name in SCENARIOS if name not in UNIFORM)
 MANY_MODELS = "4 models"
 HOT = "hot prefix"
-# What learning speeds may cost where hosts are idle and any choice is nearly as good.
-_LEARNING = 0.02
 
 
 class Figures(NamedTuple):
@@ -67,8 +65,8 @@ def cells(more: bool) -> list[Cell]:
     made = []
     for utilisation in (0.5, 0.8, 0.2, 0.95, 1.1):
         for name, scenario in SCENARIOS.items():
-            strategies = [SOONEST, *RIVALS]
-            strategies += [MEASURED, *STRONGER] if more else []
+            strategies = [MEASURED, SOONEST, *RIVALS]
+            strategies += [*(s for s in UNTOLD if s not in RIVALS), *STRONGER] if more else []
             strategies += [MIRRORED] if more and scenario.gateways > 1 else []
             strategies += [FORGETFUL] if name == HOT else []
             made += [Cell(name, utilisation, strategy) for strategy in strategies]
@@ -87,28 +85,37 @@ def measure_all(
     return found
 
 
-def ratios(results: Results, utilisation: float, scenario: str, rivals: Iterable[str] = RIVALS) -> list[Figures]:
-    """`soonest` to each rival; below 1 it is better."""
-    ours = results[Cell(scenario, utilisation, SOONEST)]
+def ratios(
+    results: Results, utilisation: float, scenario: str, rivals: Iterable[str] = RIVALS, own: str = MEASURED
+) -> list[Figures]:
+    """`own` to each rival; below 1 it is better."""
+    ours = results[Cell(scenario, utilisation, own)]
     theirs = [results[Cell(scenario, utilisation, rival)] for rival in rivals]
     return [Figures(*(a / b if b else 1.0 for a, b in zip(ours, other, strict=True))) for other in theirs]
 
 
-def worst(results: Results, utilisation: float, scenario: str, rivals: Iterable[str] = RIVALS) -> Figures:
+def worst(
+    results: Results, utilisation: float, scenario: str, rivals: Iterable[str] = RIVALS, own: str = MEASURED
+) -> Figures:
     """To the best of the rivals, figure by figure."""
-    return Figures(*map(max, zip(*ratios(results, utilisation, scenario, rivals), strict=True)))
+    return Figures(*map(max, zip(*ratios(results, utilisation, scenario, rivals, own), strict=True)))
 
 
 class Promise(NamedTuple):
-    """What is said, the limit, and what was found: at most the limit."""
+    """What is wanted at most, and what was found. limit: where that is more than is wanted, what it may not pass."""
 
     text: str
-    limit: float
+    wanted: float
     found: float
+    limit: float = 0.0
+
+    @property
+    def reached(self) -> bool:
+        return self.found <= self.wanted
 
     @property
     def holds(self) -> bool:
-        return self.found <= self.limit
+        return self.found <= max(self.wanted, self.limit)
 
 
 _IDLE, _BUSY, _TOO_BUSY = (0.2,), (0.5, 0.8), (0.95, 1.1)
@@ -118,20 +125,22 @@ def promises(results: Results) -> list[Promise]:
     """Of what is measured with `measure_all`."""
     made = []
 
-    def promise(text: str, limit: float, utilisations: Iterable[float], fleets: Iterable[str], figure: str) -> None:
+    def promise(
+        text: str, wanted: float, utilisations: Iterable[float], fleets: Iterable[str], figure: str, limit: float = 0.0
+    ) -> None:
         over = median if "median" in text else max
         names = tuple(fleets)
         found = [over([getattr(worst(results, u, name), figure) for name in names]) for u in utilisations]
-        made.append(Promise(text, limit, max(found)))
+        made.append(Promise(text, wanted, max(found), limit))
 
     promise("mixed, 0.5 and 0.8: mean wait, worst fleet", 0.95, _BUSY, MIXED, "total")
     promise("mixed, 0.5 and 0.8: mean wait, median fleet", 0.70, _BUSY, MIXED, "total")
     promise("mixed, 0.5 and 0.8: p95 wait, worst fleet", 0.95, _BUSY, MIXED, "total_p95")
-    promise("mixed, 0.5 and 0.8: p95 wait, median fleet", 0.55, _BUSY, MIXED, "total_p95")
+    promise("mixed, 0.5 and 0.8: p95 wait, median fleet", 0.55, _BUSY, MIXED, "total_p95", 0.75)
     promise("mixed, 0.5 and 0.8: mean time to first token, worst fleet", 0.95, _BUSY, MIXED, "first")
     promise("mixed, 0.5 and 0.8: p95 time to first token, worst fleet", 0.97, _BUSY, MIXED, "first_p95")
     for figure, words in (("total", "mean wait"), ("total_p95", "p95 wait")):
-        promise(f"mixed, 0.2: {words}, worst fleet", 1.0 + _LEARNING, _IDLE, MIXED, figure)
+        promise(f"mixed, 0.2: {words}, worst fleet", 1.0, _IDLE, MIXED, figure, 1.05)
         promise(f"mixed, 0.95 and 1.1: {words}, worst fleet", 1.05, _TOO_BUSY, MIXED, figure)
         promise(f"mixed, 0.95 and 1.1: {words}, median fleet", 0.80, _TOO_BUSY, MIXED, figure)
         promise(f"uniform, any: {words}, worst fleet", 1.02, UTILISATIONS, UNIFORM, figure)

@@ -262,11 +262,12 @@ SOONEST = "soonest"
 MEASURED = "soonest, benchmarked"
 MIRRORED = "soonest, mirrored"
 FORGETFUL = "soonest, no affinity"
-# How strategies are usually meant: requests are counted, and a score is of what one sees.
-RIVALS = ("loaded_first", "scored", "least_loaded", "round_robin", "random of two")
-# Those who are told a benchmark of each engine, and as GenieHive has them: requests for each slot count, and a score is
-# control's, of a benchmark too.
-STRONGER = ("scored, benchmarked", "loaded_first per slot", "scored per slot", "least_loaded per slot")
+# How strategies are usually meant: requests are counted, and a score is of what one sees and of benchmarks.
+RIVALS = ("loaded_first", "scored, benchmarked", "least_loaded", "round_robin", "random of two")
+# The same where nobody has benchmarks.
+UNTOLD = ("loaded_first", "scored", "least_loaded", "round_robin", "random of two")
+# As GenieHive has them: requests for each slot count, and a score is control's, of a benchmark too.
+STRONGER = ("loaded_first per slot", "scored per slot", "least_loaded per slot")
 STRATEGIES: dict[str, _Make] = {
     SOONEST: _by(Strategy.SOONEST),
     MEASURED: _by(Strategy.SOONEST, _Measured),

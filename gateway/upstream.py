@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import AsyncIterable, Callable, Collection, Coroutine, Iterable
 from functools import lru_cache
 
-from gateway.core.attempt import ConnectFailed, Lost, TimedOut
 from gateway.core.plan import Lane
+from gateway.core.trying import ConnectFailed, Lost, TimedOut
 from gateway.patience import Patience
 from geniehive.kit import http1, http_head
 from geniehive.kit.http_head import HOP_BY_HOP

@@ -18,9 +18,11 @@ strategy    how one of several is chosen
 flight      one request at one endpoint, and what it tells once it is over
 ejection    which lanes and endpoints are left out because they failed
 balance     whose turn it is
+considered  an endpoint as it stands when one is chosen, for people
 loads       what engines are busy with, as control passes it on
 admission   limits, and who is next once they are reached
 budget      how many retries there may be
+trying      what can happen while endpoints are asked, and what follows
 attempt     one request from the first try to its end
 errors      errors in the client's dialect
 foreign     errors of engines, brought into that dialect

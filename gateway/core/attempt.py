@@ -20,152 +20,51 @@ What an answer's status means:
     500 and above  passes: engines answer bad requests so too, and can't be told apart. Counts against nobody's health
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import msgspec
 
 from gateway.core import errors, gates
 from gateway.core.admission import Ticket
 from gateway.core.balance import Balance, Full, RouteLoad
 from gateway.core.budget import RetryBudget
-from gateway.core.errors import ApiError, Tried
+from gateway.core.errors import ApiError, Tried, tried_names
 from gateway.core.flight import Flight
 from gateway.core.gates import PassedOver
 from gateway.core.needs import Needs
 from gateway.core.outcome import Ending, Failed, Tokens
 from gateway.core.plan import Choice, Lane, Plan, Unusable
+from gateway.core.trying import (
+    ABORT,
+    BUSY,
+    FORWARD,
+    NOT_THE_ENGINES,
+    NOTHING,
+    RETRIED_STATUSES,
+    UNREACHABLE,
+    Answered,
+    Broke,
+    ConnectFailed,
+    Effect,
+    Ended,
+    Event,
+    Fail,
+    FailInStream,
+    Lost,
+    RelayRefused,
+    Start,
+    TimedOut,
+    Try,
+    Wait,
+    Woken,
+)
 from geniehive.rules.operations import Operation
-
-FAILURES = frozenset({502, 503, 504})
-BUSY = frozenset({429, 529})
-# Answers with these are read whole before it is decided what becomes of them.
-RETRIED_STATUSES = FAILURES | BUSY
 
 # Seconds until an engine that loads the model is asked again: the first time, and the longest.
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 2.0
 
-# Words of a relay that mean: the engine can't be reached by this lane now. They eject it.
-_UNREACHABLE = frozenset({"unauthorized", "unknown-service", "connect-failed", "stopping"})
-# And these say nothing of the engine.
-_NOT_THE_ENGINES = frozenset({"bad-request", "busy", "path-not-allowed"})
-
 # From what people are told of a failure to what is counted of it.
 _COUNTED = {"unreachable": "connect", "broke": "upstream", "late": "timeout", "busy": "refused", "loading": "loading"}
-
-
-# Events.
-
-
-class Start(msgspec.Struct, frozen=True, gc=False):
-    """The request is there, and nothing has been tried."""
-
-
-class ConnectFailed(msgspec.Struct, frozen=True, gc=False):
-    """No connection; nothing was sent."""
-
-    reason: str
-
-
-class Lost(msgspec.Struct, frozen=True, gc=False):
-    """The connection ended, or the upstream spoke no HTTP, before an answer was complete enough to pass on."""
-
-    reason: str
-
-
-class TimedOut(msgspec.Struct, frozen=True, gc=False):
-    """No answer in time."""
-
-    reason: str
-
-
-class Answered(msgspec.Struct, frozen=True, gc=False):
-    """The head of an answer is there.
-
-    Of those with RETRIED_STATUSES: reason: what it says. loading: that the model is being loaded. retry_after: its
-    header, in seconds.
-    """
-
-    status: int
-    reason: str = ""
-    loading: bool = False
-    retry_after: int | None = None
-
-
-class RelayRefused(msgspec.Struct, frozen=True, gc=False):
-    """The answer is the relay's own: it could not ask the engine. word: as its header says."""
-
-    word: str
-    reason: str
-
-
-class Broke(msgspec.Struct, frozen=True, gc=False):
-    """An answer broke off after bytes of it went to the client. events: it is a stream of events."""
-
-    reason: str
-    events: bool
-    late: bool = False
-
-
-class Woken(msgspec.Struct, frozen=True, gc=False):
-    """The ticket got a turn, or the time of the wait is over."""
-
-
-class Ended(msgspec.Struct, frozen=True, gc=False):
-    """The request is over. whole: the answer was passed on to its end; else it failed, or the client left."""
-
-    whole: bool = False
-
-
-Event = Start | ConnectFailed | Lost | TimedOut | Answered | RelayRefused | Broke | Woken | Ended
-
-
-# Effects.
-
-
-class Try(msgspec.Struct, frozen=True, gc=False):
-    """Ask `choice`; tell what became of it. number: from 1."""
-
-    choice: Choice
-    number: int
-
-
-class Wait(msgspec.Struct, frozen=True, gc=False):
-    """Wait so long, but not longer than until the ticket gets a turn."""
-
-    seconds: float
-    ticket: Ticket | None = None
-
-
-class Forward(msgspec.Struct, frozen=True, gc=False):
-    """Pass the answer on."""
-
-
-class Fail(msgspec.Struct, frozen=True, gc=False):
-    """Answer with this error."""
-
-    error: ApiError
-
-
-class FailInStream(msgspec.Struct, frozen=True, gc=False):
-    """Send this error as an event, and close."""
-
-    error: ApiError
-
-
-class Abort(msgspec.Struct, frozen=True, gc=False):
-    """Break the client's connection: nothing else tells that the answer is not whole."""
-
-
-class Nothing(msgspec.Struct, frozen=True, gc=False):
-    """There is nothing to do."""
-
-
-Effect = Try | Wait | Forward | Fail | FailInStream | Abort | Nothing
-
-START, WOKEN, ENDED, SERVED, FORWARD = Start(), Woken(), Ended(), Ended(True), Forward()
-_ABORT, _NOTHING = Abort(), Nothing()
 
 
 class Attempt:
@@ -293,7 +192,7 @@ class Attempt:
         load, self._load = self._load, None
         if load is not None:
             load.in_flight -= 1
-        return _NOTHING
+        return NOTHING
 
     def _left_waiting(self, event: Ended, now: float) -> Effect:
         self._stop_waiting(now)
@@ -344,10 +243,10 @@ class Attempt:
         return self._retry(now) or (self._hope(now) or self._fail(now) if self._loading else None)
 
     def _refused(self, event: RelayRefused, now: float) -> Effect:
-        if event.word in _UNREACHABLE:
+        if event.word in UNREACHABLE:
             return self._unreachable(event.reason, now)
         self._balance.ejections.succeeded(self._chosen().lane)
-        if event.word not in _NOT_THE_ENGINES:
+        if event.word not in NOT_THE_ENGINES:
             self._strike(now)
         return self._failed("late" if event.word == "timeout" else "broke", event.reason, now)
 
@@ -378,7 +277,7 @@ class Attempt:
         self._state = DONE
         self.ending = Ending.FAILED
         if not event.events:
-            return _ABORT
+            return ABORT
         return FailInStream(errors.cut(self._chosen().candidate.name, event.reason, event.late))
 
     def _retry(self, now: float) -> Try | Wait | None:
@@ -547,8 +446,3 @@ DONE: _State = {Ended: Attempt._ended}
 STATES = {
     "new": NEW, "queued": QUEUED, "pausing": PAUSING, "trying": TRYING, "forwarding": FORWARDING, "done": DONE,
 }  # fmt: skip
-
-
-def tried_names(failures: Sequence[Tried]) -> str:
-    """For logs."""
-    return "; ".join(f"{t.name}: {t.reason}" for t in failures)

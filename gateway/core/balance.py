@@ -10,15 +10,15 @@ import msgspec
 
 from gateway.core.admission import Admission
 from gateway.core.asking import Ask
+from gateway.core.considered import Considered, consider
 from gateway.core.ejection import Ejections
 from gateway.core.flight import Flight
 from gateway.core.loads import Loads
 from gateway.core.outcome import Tokens
 from gateway.core.plan import Candidate, Choice, Lane, Plan, Pool, TierPlan
 from gateway.core.speeds import Lengths
-from gateway.core.strategy import Member, Turn, pick, worth
-from gateway.core.wait import Place, Seat, Wait, waits
-from geniehive.rules.model import Strategy
+from gateway.core.strategy import Member, Turn, pick
+from gateway.core.wait import Place, Seat
 from geniehive.rules.operations import Operation
 
 # Tiers whose turns are remembered. Forgetting one costs nothing but evenness, once.
@@ -47,37 +47,6 @@ class RouteLoad:
     def __init__(self) -> None:
         self.in_flight = 0
         self.waiting = 0
-
-
-class Considered(msgspec.Struct, frozen=True, kw_only=True):
-    """An endpoint of a plan as it stands at this moment, for people.
-
-    tier: from 0. lane: "direct" or "relay", the way by which it would be asked; None: none is open. why_not: why it
-    can't be asked now, "" if it can. rank: what its tier's strategy goes by: the wait of SOONEST, weighted, the weight
-    of SCORED after its queue; None for those who have none. wait: term by term, of SOONEST. in_flight: from this
-    gateway; others: from elsewhere. speed: where its speed comes from: "learned", "control", "assumed". hit: tokens of
-    the prompt that are in its cache. chosen: the next request of this kind goes there.
-    """
-
-    endpoint: str
-    name: str
-    tier: int
-    label: str
-    strategy: Strategy
-    lane: str | None
-    why_not: str = ""
-    rank: float | None = None
-    wait: Wait | None = None
-    in_flight: int = 0
-    others: int = 0
-    slots: int = 0
-    weight: int = 0
-    loaded: bool | None = None
-    tokens_per_second: float | None = None
-    speed: str = ""
-    hit: int = 0
-    expected_tokens: float = 0.0
-    chosen: bool = False
 
 
 class Balance:
@@ -333,7 +302,13 @@ class Balance:
             found = self._select(turn, tried, now, ask, full) if chosen is None else None
             if found is not None:
                 chosen = found[0].candidate.endpoint
-            told += [self._consider(index, turn, m, ask, now, unfit, found) for m in turn.members]
+            expected = self._expected(tier, ask)
+            for member in turn.members:
+                candidate = member.candidate
+                lane = self.ejections.open_lane(candidate, (), now)
+                why_not = unfit.get(candidate.endpoint, "") or self._why_not(candidate, lane, now)
+                taken = found is not None and found[0] is member
+                told.append(consider(index, tier, member, lane, why_not, ask, expected, now, taken))
         if chosen is None and not full:
             last = self._longest_out(plan, set(tried))
             if isinstance(last, Choice):
@@ -341,50 +316,16 @@ class Balance:
                 told = [msgspec.structs.replace(c, chosen=True) if c.endpoint == endpoint else c for c in told]
         return tuple(told)
 
-    def _consider(
-        self,
-        index: int,
-        turn: Turn,
-        member: Member,
-        ask: Ask,
-        now: float,
-        unfit: Mapping[str, str],
-        found: tuple[Member, Lane] | None,
-    ) -> Considered:
-        candidate, seat, strategy = member.candidate, member.seat, turn.tier.strategy
-        lane = self.ejections.open_lane(candidate, (), now)
-        pool = candidate.pool
-        why_not = unfit.get(candidate.endpoint, "")
-        if not why_not and lane is None:
+    def _why_not(self, candidate: Candidate, lane: Lane | None, now: float) -> str:
+        """lane: the one that is open."""
+        if lane is None:
             lanes = min(self.ejections.opens_in(lane, now) for lane in candidate.lanes)
             wait_for = max(lanes, self.ejections.opens_in(candidate.endpoint, now))
-            why_not = f"left out after failures, for {wait_for:.2g} s more"
-        if not why_not and pool is not None and not self.admission.has_room(pool):
-            why_not = f"{pool.name} is at its limit, {pool.limit} at once"
-        expected = self._expected(turn.tier, ask)
-        terms = Wait(*waits((seat,), ask, expected, now)[0]) if strategy is Strategy.SOONEST else None
-        rank = terms.score if terms is not None else worth(member) if strategy is Strategy.SCORED else None
-        return Considered(
-            endpoint=candidate.endpoint,
-            name=candidate.name,
-            tier=index,
-            label=turn.tier.label,
-            strategy=strategy,
-            lane=None if lane is None else "relay" if lane.relayed else "direct",
-            why_not=why_not,
-            rank=rank,
-            wait=terms,
-            in_flight=seat.place.own,
-            others=seat.place.others,
-            slots=seat.place.slots,
-            weight=candidate.weight,
-            loaded=candidate.loaded,
-            tokens_per_second=1 / seat.pace.used_token,
-            speed=seat.pace.basis,
-            hit=seat.place.memory.hit(seat.model, ask),
-            expected_tokens=expected,
-            chosen=found is not None and found[0] is member,
-        )
+            return f"left out after failures, for {wait_for:.2g} s more"
+        pool = candidate.pool
+        if pool is not None and not self.admission.has_room(pool):
+            return f"{pool.name} is at its limit, {pool.limit} at once"
+        return ""
 
     def _turn(self, tier: TierPlan, now: float, waited: bool = False) -> Turn:
         """waited: see _choose."""

@@ -110,6 +110,11 @@ class Tried(msgspec.Struct, frozen=True):
     reason: str
 
 
+def tried_names(failures: Sequence[Tried]) -> str:
+    """Each with its reason, for logs and messages."""
+    return "; ".join(f"{t.name}: {t.reason}" for t in failures)
+
+
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> ApiError:
     return ApiError(400, message, code, param=param)
 

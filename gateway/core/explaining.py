@@ -9,7 +9,8 @@ from typing import Any
 
 from gateway.core import gates
 from gateway.core.asking import Ask
-from gateway.core.balance import Balance, Considered
+from gateway.core.balance import Balance
+from gateway.core.considered import Considered
 from gateway.core.gates import PassedOver
 from gateway.core.needs import Needs
 from gateway.core.plan import Candidate, Plan, TierPlan

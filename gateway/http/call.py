@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from gateway.core import errors, foreign, needs
 from gateway.core.api import ApiCall
-from gateway.core.attempt import (
+from gateway.core.attempt import Attempt
+from gateway.core.body import Named
+from gateway.core.needs import Needs
+from gateway.core.plan import Plan
+from gateway.core.shape import Shaper, Unshapeable
+from gateway.core.trying import (
     ENDED,
     RETRIED_STATUSES,
     SERVED,
     START,
     WOKEN,
     Answered,
-    Attempt,
     Effect,
     Event,
     Fail,
@@ -24,12 +28,7 @@ from gateway.core.attempt import (
     RelayRefused,
     Try,
     Wait,
-    tried_names,
 )
-from gateway.core.body import Named
-from gateway.core.needs import Needs
-from gateway.core.plan import Plan
-from gateway.core.shape import Shaper, Unshapeable
 from gateway.http.exchange import Exchange, Refusal
 from gateway.http.passing import ERROR_LIMIT, Held, Passing
 from gateway.patience import Patience
@@ -165,7 +164,7 @@ class Call:
         """Until the time is over or a turn has come; the client may leave meanwhile."""
         self._drop_response()
         self._held = None
-        reason = "every endpoint is at its limit" if effect.ticket else tried_names(self._attempt.failures)
+        reason = "every endpoint is at its limit" if effect.ticket else errors.tried_names(self._attempt.failures)
         log.info("%s: waiting: %s", self._exchange.request_id, reason)
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if effect.ticket is not None:
@@ -182,7 +181,7 @@ class Call:
         self._held = None
         if effect.number > 1:
             log.info("%s: trying %s after %s", self._exchange.request_id, effect.choice.candidate.name,
-                     tried_names(self._attempt.failures) or "its first way took no connection")  # fmt: skip
+                     errors.tried_names(self._attempt.failures) or "its first way took no connection")  # fmt: skip
         choice = effect.choice
         content, candidate = self._content, choice.candidate
         asked = self._passing.asked = (

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import msgspec
 
 from gateway.core import errors, foreign
-from gateway.core.attempt import Attempt, Broke, Effect, Event, FailInStream
+from gateway.core.attempt import Attempt
 from gateway.core.plan import Choice
 from gateway.core.sse import End, Events
+from gateway.core.trying import Broke, Effect, Event, FailInStream
 from gateway.core.usage import Tail, tokens_of
 from gateway.http.exchange import JSON, Exchange
 from gateway.http.headers import served_by

@@ -3,10 +3,12 @@
 registry     the whole state behind one door: `handle(event, now) -> effects`
 events       what can happen
 effects      what follows
-hosts        hosts, their sessions and leases; presumption after a restart
+hosts        one host: its session, what it offers; presumption after a restart
+sessions     the sessions of nodes: hello, leases, inventories, and how hosts come and go with them
 fencing      under which id a machine goes: its own, or another one if that is taken
 grace        what gateways are not told right after a restart
 inventory    what of an inventory is taken, and what is refused
+listing      what of hosts and services is in the table: as nodes, probes and gateways say
 health       what probes and gateways' outcomes say of services, beside their nodes' word
 probes       which ways to engines are to be asked, and which are broken
 failing      which services fail what gateways send them
@@ -28,7 +30,9 @@ explaining   every endpoint of a name and its gate or tier, for ExplainRoute
 gateways     the streams of gateways: who is there, what each is told next
 subscriber   what one gateway holds, and the next update for it
 keys         client keys: look-up by digest, expiry, revocation
+callers      what follows when keys come, expire or are revoked
 members      certificates and join tokens: what changes them, and who is told
+peers        what follows for streams when nodes and gateways join, or are revoked
 trust        certificates: which are good, which are revoked
 tokens       join tokens: look-up by digest, uses, expiry, revocation
 lookup       one name, for Resolve: precedence, near matches

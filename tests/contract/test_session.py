@@ -216,7 +216,7 @@ async def test_step_8_who_was_ended_and_did_not_hear_why_is_told_again() -> None
         again = control.session()
         await again.send(Request(hello=node_service_pb2.Hello(host_id="gpu-1", instance_id="b")))
         assert (await again.ending()).name == "CREDENTIAL_REVOKED"
-        assert control.hub._sessions.keys() == control.hub.registry._sessions.keys() == set()
+        assert control.hub._sessions.keys() == control.hub.registry._sessions.live.keys() == set()
 
 
 async def test_step_8_a_clone_gets_an_id_of_its_own() -> None:
@@ -277,7 +277,7 @@ async def test_a_message_over_4_mib() -> None:
         await node.hello("gpu-1")
         await node.offer(inventory("gpu-1", [service("gpu-1/b", *(f"{'x' * 500}{n}" for n in range(5000)))]))
         assert (await node.ending()).code is grpc.StatusCode.RESOURCE_EXHAUSTED
-        await until(lambda: len(control.hub.registry._sessions) == 1)
+        await until(lambda: len(control.hub.registry._sessions.live) == 1)
         await node.close()
         await channel.close()
 

@@ -273,7 +273,7 @@ async def test_nothing_is_written_per_heartbeat(database: Database) -> None:
     hub.start()
     box = hub.open_session(e.SessionOpened(session_id="s", host_id="gpu-1"))
     hub.feed(e.InventorySent(session_id="s", inventory=inventory("gpu-1", HOST.services)))
-    answered: Callable[[], bool] = lambda: registry._sessions["s"].unanswered is None  # noqa: E731
+    answered: Callable[[], bool] = lambda: registry._sessions.live["s"].unanswered is None  # noqa: E731
     await until(answered)
     async with counted(database) as statements:
         for _ in range(1000):

@@ -194,11 +194,11 @@ def check(registry: Registry) -> None:
         assert host.info is not None
         assert host.info.host_id == host.host_id
         if host.session is not None:
-            assert registry._sessions[host.session.session_id] is host.session
+            assert registry._sessions.live[host.session.session_id] is host.session
         assert host.life is not Life.ONLINE or host.session is not None
         assert host.session is None or host.certified == (host.session.certificate is not None)
         assert host.life is not Life.PRESUMED or registry.grace_ends is not None
-    assert len(registry._sessions) == sum(host.session is not None for host in registry._hosts.values())
+    assert len(registry._sessions.live) == sum(host.session is not None for host in registry._hosts.values())
     # Looked at without compiling what may wait.
     table = registry._table
     passed_over = ("key/", "route/") if table.stale else ("key/",)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.core.attempt import ConnectFailed, Lost
 from gateway.core.plan import Lane
+from gateway.core.trying import ConnectFailed, Lost
 from gateway.patience import Patience
 from gateway.relays import Relays
 from gateway.upstream import Failure, Upstream

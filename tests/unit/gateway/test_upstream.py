@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from gateway.core.attempt import ConnectFailed, Lost, TimedOut
 from gateway.core.plan import Lane
+from gateway.core.trying import ConnectFailed, Lost, TimedOut
 from gateway.patience import Patience
 from gateway.upstream import Unaskable, Upstream, failure, request_headers
 from geniehive.kit import http1

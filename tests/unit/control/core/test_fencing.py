@@ -110,7 +110,7 @@ def test_a_clone_keeps_the_id_that_it_was_given() -> None:
     # What it got goes back to the other's certificate only as far as that goes.
     effects = driver.feed(e.PeerRevoked(kind=NODE, peer_id="gpu-1"))
     ended = {ending.session_id for ending in only(effects, fx.EndSession)}
-    assert {s.host_id for s in driver.registry._sessions.values()} == {"gpu-1-2"}
+    assert {s.host_id for s in driver.registry._sessions.live.values()} == {"gpu-1-2"}
     assert len(ended) == 2
 
 
@@ -219,18 +219,18 @@ class Fencing(RuleBasedStateMachine):
         event = e.Subscribed(subscriber_id=f"w{self.number}", gateway_id=gateway_id, certificate=certificate)
         self.driver.feed(event)
 
-    @precondition(lambda self: self.driver.registry._sessions)
+    @precondition(lambda self: self.driver.registry._sessions.live)
     @rule(data=st.data())
     def close(self, data: st.DataObject) -> None:
-        self.driver.close(data.draw(st.sampled_from(sorted(self.driver.registry._sessions))))
+        self.driver.close(data.draw(st.sampled_from(sorted(self.driver.registry._sessions.live))))
 
-    @precondition(lambda self: self.driver.registry._sessions)
+    @precondition(lambda self: self.driver.registry._sessions.live)
     @rule(data=st.data())
     def renew(self, data: st.DataObject) -> None:
-        stream = data.draw(st.sampled_from(sorted(self.driver.registry._sessions)))
+        stream = data.draw(st.sampled_from(sorted(self.driver.registry._sessions.live)))
         given = self.driver.certify(stream)
         assert given is not None
-        assert given.peer_id == self.driver.registry._sessions[stream].host_id
+        assert given.peer_id == self.driver.registry._sessions.live[stream].host_id
         self.certificates.append(given)
 
     @rule(peer_id=IDS, kind=st.sampled_from([NODE, GATEWAY]))
@@ -263,7 +263,7 @@ class Fencing(RuleBasedStateMachine):
             return
         registry = self.driver.registry
         revoked = {serial for serial in registry.trust._revoked}
-        for session in registry._sessions.values():
+        for session in registry._sessions.live.values():
             assert session.certificate is None or session.certificate.serial not in revoked
 
 

@@ -8,13 +8,8 @@ from geniehive_control.core import effects as fx
 from geniehive_control.core import events as e
 from geniehive_control.core import registry as registries
 from geniehive_control.core.refusal import Why
-from geniehive_control.core.registry import (
-    _MOST_TOLD,
-    COMPILE_EVERY,
-    FIRST_LEASE,
-    SEEN_EVERY,
-    SWEEP_EVERY,
-)
+from geniehive_control.core.registry import COMPILE_EVERY, SEEN_EVERY
+from geniehive_control.core.sessions import _MOST_TOLD, FIRST_LEASE, SWEEP_EVERY
 from geniehive_control.core.verdict import Life
 from tests.support.cluster import inventory, service
 from tests.support.control_core import WALL, Driver, Mirror, kinds, only, restarted
@@ -192,7 +187,7 @@ def test_of_those_who_were_told_the_latest_are_remembered() -> None:
     driver = Driver()
     for number in range(_MOST_TOLD + 10):
         driver.open("gpu-1", instance_id=f"i{number}")
-    assert len(driver.registry._told) == _MOST_TOLD
+    assert len(driver.registry._sessions._told) == _MOST_TOLD
     _, effects = driver.open("gpu-1", instance_id=f"i{_MOST_TOLD}")
     assert kinds(effects) == [fx.EndSession]
 

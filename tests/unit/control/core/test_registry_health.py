@@ -144,3 +144,10 @@ def test_after_a_restart_nothing_is_asked_of_hosts_that_are_not_back() -> None:
     assert driver.registry.health.probes.next_due() is None
     driver.feed(e.OutcomesReported(rows=(BAD,)))
     assert upstream(driver).routable, "until it is back it is presumed well"
+
+
+def test_of_a_host_that_is_forgotten_nothing_is_asked() -> None:
+    driver = Driver()
+    driver.join("gpu-1", OLLAMA)
+    driver.feed(e.HostForgotten(host_id="gpu-1"))
+    assert driver.registry.health.probes.take_due(driver.now.mono + 100, 10) == []

@@ -34,7 +34,7 @@ class Cluster(RuleBasedStateMachine):
         self.revision = 0
 
     def sessions(self) -> list[str]:
-        return sorted(self.driver.registry._sessions)
+        return sorted(self.driver.registry._sessions.live)
 
     @rule(host_id=HOSTS, machine=st.sampled_from([None, "m1", "m2"]))
     def hello(self, host_id: str, machine: str | None) -> None:
@@ -44,7 +44,7 @@ class Cluster(RuleBasedStateMachine):
     @rule(data=st.data())
     def inventory(self, data: st.DataObject) -> None:
         session = data.draw(st.sampled_from(self.sessions()))
-        host_id = self.driver.registry._sessions[session].host_id
+        host_id = self.driver.registry._sessions.live[session].host_id
         self.revision += 1
         offered = inventory(host_id, data.draw(services(host_id)), self.revision, relay=data.draw(st.booleans()))
         self.driver.offer(session, offered)

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.admission import Admission, Ticket
-from gateway.core.attempt import ENDED, SERVED, START, WOKEN, Answered, Attempt, Fail, Forward, Lost, Try, Wait
+from gateway.core.attempt import Attempt
 from gateway.core.balance import Balance
 from gateway.core.budget import RetryBudget
 from gateway.core.plan import Candidate, Plan, Pool
+from gateway.core.trying import ENDED, SERVED, START, WOKEN, Answered, Fail, Forward, Lost, Try, Wait
 from geniehive.rules.operations import Operation
 from tests.unit.gateway.builders import candidate, plan
 

@@ -7,14 +7,19 @@ from hypothesis import strategies as st
 
 from gateway.core.admission import Admission, Ticket
 from gateway.core.asking import Ask
-from gateway.core.attempt import (
+from gateway.core.attempt import Attempt
+from gateway.core.balance import Balance
+from gateway.core.budget import RetryBudget
+from gateway.core.needs import Needs
+from gateway.core.outcome import Ending, Tokens
+from gateway.core.plan import Plan, TierPlan, Unusable
+from gateway.core.trying import (
     ENDED,
     SERVED,
     START,
     WOKEN,
     Abort,
     Answered,
-    Attempt,
     Broke,
     ConnectFailed,
     Effect,
@@ -28,11 +33,6 @@ from gateway.core.attempt import (
     Try,
     Wait,
 )
-from gateway.core.balance import Balance
-from gateway.core.budget import RetryBudget
-from gateway.core.needs import Needs
-from gateway.core.outcome import Ending, Tokens
-from gateway.core.plan import Plan, TierPlan, Unusable
 from geniehive.rules.model import Strategy
 from geniehive.rules.operations import Operation
 from tests.unit.gateway.builders import candidate, plan
